@@ -1,0 +1,186 @@
+//! The command line: parsed here, then lifted into what the commands themselves understand.
+
+use std::io::{self, IsTerminal};
+use std::num::NonZeroUsize;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::client;
+use crate::endpoint::Endpoint;
+use crate::engine::Engine;
+use crate::server::{self, Config};
+
+/// A TCP server on io_uring, beside the classic concurrency models it is measured against
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the `^…$` increment protocol
+    Serve(Serve),
+    /// Hold the tutorial's conversation with a server, and check its replies
+    Client(Client),
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// How to serve
+    #[arg(long, value_enum, default_value_t = Engine::TokioUring)]
+    engine: Engine,
+
+    /// Where to listen: ADDRESS:PORT (port 0 picks one), [IPV6]:PORT, or unix:PATH
+    #[arg(long, value_name = "ENDPOINT", default_value = "127.0.0.1:9090")]
+    listen: Endpoint,
+
+    /// Threads, each with its own ring or loop [default: the processors available]
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZeroUsize>,
+
+    /// Connections served at once; more wait in the listen backlog [default: what the descriptor
+    /// limit allows, at most 65536]
+    #[arg(long, value_name = "N")]
+    max_connections: Option<NonZeroUsize>,
+
+    /// Close a connection on which nothing has moved for this long; 0 for never
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    idle_timeout: Duration,
+
+    /// How long open connections may go on after SIGTERM or SIGINT
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    drain_timeout: Duration,
+
+    #[command(flatten)]
+    log: Log,
+}
+
+#[derive(Debug, Args)]
+struct Log {
+    /// How log lines look; they go to stderr
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+
+    /// Log more: -v for failed connections, -vv for everything (RUST_LOG is finer)
+    #[arg(short, action = clap::ArgAction::Count)]
+    verbose: u8,
+
+    /// Log errors only
+    #[arg(short, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Text,
+    /// For machines: an object a line
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct Client {
+    /// The server's name or address
+    host: String,
+    /// The server's port
+    port: u16,
+    /// Connections at once
+    #[arg(short = 'n', value_name = "N", default_value = "1")]
+    connections: NonZeroUsize,
+}
+
+/// Parses the command line and does what it says. Wrong usage exits the process with code 2.
+///
+/// # Errors
+///
+/// Whatever kept the command from doing it.
+pub fn run() -> Result<()> {
+    match Cli::parse().command {
+        Command::Serve(serve) => {
+            serve.log.start();
+            server::serve(&serve.into_config(), &mut io::stdout())
+        }
+        Command::Client(Client {
+            host,
+            port,
+            connections,
+        }) => client::run(&host, port, connections.get()),
+    }
+}
+
+impl Serve {
+    fn into_config(self) -> Config {
+        let workers = self
+            .workers
+            .or_else(|| thread::available_parallelism().ok())
+            .map_or(1, NonZeroUsize::get);
+        Config {
+            engine: self.engine,
+            listen: self.listen,
+            workers,
+            max_connections: self.max_connections.map(NonZeroUsize::get),
+            idle_timeout: Some(self.idle_timeout).filter(|timeout| !timeout.is_zero()),
+            drain_timeout: self.drain_timeout,
+        }
+    }
+}
+
+impl Log {
+    fn start(&self) {
+        let level = match (self.quiet, self.verbose) {
+            (true, _) => LevelFilter::ERROR,
+            (_, 0) => LevelFilter::INFO,
+            (_, 1) => LevelFilter::DEBUG,
+            (_, _) => LevelFilter::TRACE,
+        };
+        let asked = self.quiet || self.verbose > 0;
+        let filter = if asked {
+            EnvFilter::default().add_directive(level.into())
+        } else {
+            EnvFilter::builder()
+                .with_default_directive(level.into())
+                .from_env_lossy()
+        };
+        let lines = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(io::stderr)
+            .with_ansi(io::stderr().is_terminal());
+        match self.log_format {
+            LogFormat::Text => lines.with_target(false).init(),
+            LogFormat::Json => lines.json().flatten_event(true).init(),
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write durations as 300ms, 5s or 5m"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        for (text, milliseconds) in [("300ms", 300), ("5s", 5_000), ("5m", 300_000), ("0", 0)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)));
+        }
+        for text in ["", "5", "fast", "-1s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The tutorial's client: a fixed conversation with fixed pauses, on several connections at once.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use jiff::Zoned;
+
+use crate::framing::GREETING;
+
+/// What is sent, and how long the client then waits.
+const SENDS: [(&[u8], Duration); 3] = [
+    (b"^abc$de^abte$f", Duration::from_millis(1000)),
+    (b"xyz^123", Duration::from_millis(1000)),
+    (b"25$^ab0000$abab", Duration::from_millis(200)),
+];
+
+/// All that must come back. It ends with the sign that everything has arrived.
+const REPLIES: &[u8] = b"bcdbcuf23436bc1111";
+
+/// How long a server that has greeted may take to reply.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Holds the conversation on `connections` connections to `host` and `port` at once. Logs it to
+/// stderr as the tutorial's client does and prints to stdout how long it took.
+///
+/// # Errors
+///
+/// When a connection cannot be made or fails, or a reply is wrong or missing.
+pub fn run(host: &str, port: u16, connections: usize) -> Result<()> {
+    let start = Instant::now();
+    let results: Vec<Result<()>> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..connections)
+            .map(|index| {
+                thread::Builder::new().spawn_scoped(scope, move || {
+                    let name = format!("conn{index}");
+                    converse(&name, host, port).context(name)
+                })
+            })
+            .collect();
+        clients
+            .into_iter()
+            .map(|client| match client.context("cannot start a thread")?.join() {
+                Ok(result) => result,
+                Err(_) => bail!("a client panicked"),
+            })
+            .collect()
+    });
+    println!("Elapsed: {:.3}", start.elapsed().as_secs_f64());
+
+    let failed = results.iter().filter(|result| result.is_err()).count();
+    match results.into_iter().find_map(Result::err) {
+        None => Ok(()),
+        Some(first) => Err(first.context(format!("{failed} of {connections} connections failed"))),
+    }
+}
+
+fn converse(name: &str, host: &str, port: u16) -> Result<()> {
+    let server = TcpStream::connect((host, port))
+        .with_context(|| format!("cannot connect to {host} port {port}"))?;
+    let mut greeting = [0; GREETING.len()];
+    (&server)
+        .read_exact(&mut greeting)
+        .context("the server closed before it greeted")?;
+    ensure!(
+        greeting == GREETING,
+        "the greeting is {}, not {}",
+        Bytes(&greeting),
+        Bytes(GREETING)
+    );
+    log(format_args!("{name} connected..."));
+
+    server.set_read_timeout(Some(PATIENCE))?;
+    thread::scope(|scope| {
+        let receiver = scope.spawn(|| receive(name, &server));
+        let sent = send(name, &server);
+        if sent.is_err() {
+            // Whatever broke the sending says more than a receiver that waits in vain.
+            let _ = server.shutdown(Shutdown::Both);
+        }
+        let received = match receiver.join() {
+            Ok(received) => received,
+            Err(_) => bail!("the receiver panicked"),
+        };
+        sent.and(received)
+    })?;
+    log(format_args!("{name} disconnecting"));
+    Ok(())
+}
+
+fn send(name: &str, mut server: &TcpStream) -> Result<()> {
+    for (message, pause) in SENDS {
+        log(format_args!("{name} sending {}", Bytes(message)));
+        server.write_all(message).context("cannot send")?;
+        thread::sleep(pause);
+    }
+    Ok(())
+}
+
+fn receive(name: &str, mut server: &TcpStream) -> Result<()> {
+    let mut replies = Vec::new();
+    let mut buf = [0; 8 * 1024];
+    while replies.len() < REPLIES.len() {
+        let count = match server.read(&mut buf) {
+            Ok(0) => bail!(
+                "the server closed after {} of {} replies",
+                replies.len(),
+                REPLIES.len()
+            ),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => bail!(
+                "no reply for {} s, after {} of {}",
+                PATIENCE.as_secs(),
+                replies.len(),
+                REPLIES.len()
+            ),
+            Err(error) => return Err(error).context("cannot receive"),
+        };
+        log(format_args!("{name} received {}", Bytes(&buf[..count])));
+        replies.extend_from_slice(&buf[..count]);
+    }
+    ensure!(
+        replies == REPLIES,
+        "the replies are {}, not {}",
+        Bytes(&replies),
+        Bytes(REPLIES)
+    );
+    Ok(())
+}
+
+/// A line in the format of Python's `%(levelname)s:%(asctime)s:%(message)s`, in local time.
+fn log(message: fmt::Arguments<'_>) {
+    let now = Zoned::now().strftime("%Y-%m-%d %H:%M:%S,%3f");
+    // One call, so that the lines of several connections do not mix. A closed stderr is no reason
+    // to break off a conversation.
+    let _ = io::stderr().write_all(format!("INFO:{now}:{message}\n").as_bytes());
+}
+
+/// Bytes as Python shows them: `b'^abc$'`.
+struct Bytes<'a>(&'a [u8]);
+
+impl fmt::Display for Bytes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b'{}'", self.0.escape_ascii())
+    }
+}

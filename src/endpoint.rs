@@ -1,0 +1,211 @@
+//! Where to listen: a TCP address or a Unix socket; how it is written, bound and given back.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 65_535;
+
+/// A place to listen: `127.0.0.1:9090`, `[::1]:9090` or `unix:/run/ringlab.sock`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A TCP address; port 0 lets the kernel pick one, see `ip(7)`.
+    Tcp(SocketAddr),
+    /// The path of a Unix stream socket, see `unix(7)`.
+    Unix(PathBuf),
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() {
+                Err("the path after `unix:` is missing".to_owned())
+            } else {
+                Ok(Self::Unix(path.into()))
+            };
+        }
+        text.parse().map(Self::Tcp).map_err(|_| {
+            "expected ADDRESS:PORT such as 127.0.0.1:9090, [IPV6]:PORT, or unix:PATH".to_owned()
+        })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A socket that listens, and what must be undone when it no longer does.
+#[derive(Debug)]
+pub struct Listening {
+    /// The listening socket, in blocking mode.
+    pub socket: Socket,
+    /// Where clients reach it: the endpoint asked for, with the real port.
+    pub endpoint: Endpoint,
+    /// The Unix socket's file, removed when this is dropped.
+    _file: Option<SocketFile>,
+}
+
+impl Endpoint {
+    /// Binds and listens.
+    ///
+    /// With `nodelay`, TCP connections are accepted with Nagle's algorithm off: Linux hands
+    /// TCP_NODELAY down from the listening socket, which saves a system call per connection.
+    ///
+    /// SO_REUSEADDR allows a restart while old connections linger in TIME_WAIT; SO_REUSEPORT is
+    /// never set, so a second server on the same address fails. The file of a Unix socket on which
+    /// nobody listens any more is replaced.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be had: in use (by another process, or, for a Unix socket, by a
+    /// file that is no socket), not an address of this host, or not permitted; see `bind(2)`.
+    pub fn listen(&self, nodelay: bool) -> Result<Listening> {
+        match self {
+            Self::Tcp(address) => listen_tcp(*address, nodelay),
+            Self::Unix(path) => listen_unix(path),
+        }
+        .with_context(|| format!("cannot listen on {self}"))
+    }
+}
+
+fn listen_tcp(address: SocketAddr, nodelay: bool) -> Result<Listening> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(nodelay)?;
+    bind_and_listen(&socket, &address.into())?;
+    let local = socket.local_addr()?;
+    let local = local.as_socket().context("the socket has no IP address")?;
+    Ok(Listening {
+        socket,
+        endpoint: Endpoint::Tcp(local),
+        _file: None,
+    })
+}
+
+fn listen_unix(path: &Path) -> Result<Listening> {
+    let address = SockAddr::unix(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Between finding a stale file and listening in its place, another ringlab that starts at the
+    // same moment could do the same and remove what this one has just bound.
+    let _lock = lock_directory_of(path)?;
+    remove_if_stale(path, &address)?;
+    bind_and_listen(&socket, &address)?;
+    Ok(Listening {
+        socket,
+        endpoint: Endpoint::Unix(path.to_owned()),
+        _file: Some(SocketFile::of(path)?),
+    })
+}
+
+fn bind_and_listen(socket: &Socket, address: &SockAddr) -> Result<()> {
+    let bound = socket.bind(address).and_then(|()| socket.listen(BACKLOG));
+    match bound {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => bail!(
+            "address already in use: another program listens there, perhaps another ringlab; \
+             stop it or choose another address with --listen"
+        ),
+        other => Ok(other?),
+    }
+}
+
+/// Holds the lock until dropped.
+fn lock_directory_of(path: &Path) -> Result<File> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let directory = File::open(directory)
+        .with_context(|| format!("cannot open the directory {}", directory.display()))?;
+    flock(&directory, FlockOperation::LockExclusive)?;
+    Ok(directory)
+}
+
+/// Removes the socket file that a server which did not exit cleanly left behind.
+fn remove_if_stale(path: &Path, address: &SockAddr) -> Result<()> {
+    let metadata = match path.symlink_metadata() {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    if !metadata.file_type().is_socket() {
+        bail!("a file that is not a socket is in the way; choose another path or remove it");
+    }
+    // Non-blocking, because connecting to a server whose backlog is full would wait for it; that
+    // is EAGAIN now, and means that somebody listens.
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?;
+    match probe.connect(address) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).context("cannot remove the stale socket file")
+        }
+        // Left to bind(2), which says what is the matter.
+        _ => Ok(()),
+    }
+}
+
+/// The file of a Unix socket that this process bound.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    /// Device and inode: whoever put another file there since keeps it.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            identity: identity(path)?,
+        })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|found| found == self.identity)
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket file");
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = path.symlink_metadata()?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_shown_as_they_are_written() {
+        for text in ["127.0.0.1:9090", "[::1]:0", "unix:/run/ringlab.sock"] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_refused() {
+        for text in ["", "9090", "127.0.0.1", "localhost:9090", "::1:9090x", "unix:"] {
+            assert!(text.parse::<Endpoint>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The engines: the same protocol, limits and shutdown over different models of I/O.
+//!
+//! Every engine is one function, `run`, over one [`Worker`], so that two of the files below can be
+//! read side by side and every difference is a difference of I/O model.
+
+mod blocking;
+mod sequential;
+mod threads;
+mod tokio_uring;
+
+use std::fmt;
+use std::io;
+
+use clap::ValueEnum;
+
+use crate::probe::{self, Unavailable};
+use crate::worker::Worker;
+
+/// A model of concurrency and I/O.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "kebab-case")]
+pub enum Engine {
+    /// Blocking, one client at a time, a send per reply byte: the tutorial's first server
+    Sequential,
+    /// Blocking, a thread per connection
+    Threads,
+    /// Completion: io_uring, a task per connection, owned buffers
+    TokioUring,
+}
+
+impl Engine {
+    /// All of them, from the oldest model to the newest.
+    pub const ALL: [Self; 3] = [Self::Sequential, Self::Threads, Self::TokioUring];
+
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sequential => "sequential",
+            Self::Threads => "threads",
+            Self::TokioUring => "tokio-uring",
+        }
+    }
+
+    /// Whether this engine runs on this machine, found by trying.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not, and what to do about it.
+    pub fn availability(self) -> Result<(), Unavailable> {
+        match self {
+            Self::Sequential | Self::Threads => Ok(()),
+            Self::TokioUring => tokio_uring::try_out().map_err(|error| probe::explain(&error)),
+        }
+    }
+
+    /// The most workers that make sense.
+    pub const fn max_workers(self) -> usize {
+        match self {
+            Self::Sequential => 1,
+            Self::Threads | Self::TokioUring => usize::MAX,
+        }
+    }
+
+    /// Whether it needs io_uring, so that its failures are explained by what forbids that.
+    pub const fn uses_io_uring(self) -> bool {
+        matches!(self, Self::TokioUring)
+    }
+
+    /// Whether its sockets have Nagle's algorithm switched off (TCP_NODELAY).
+    pub const fn nodelay(self) -> bool {
+        !matches!(self, Self::Sequential)
+    }
+
+    /// Serves until the worker's shutdown, on the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// When the engine cannot be set up. Nothing that happens to a connection is an error.
+    pub fn run(self, worker: Worker) -> io::Result<()> {
+        match self {
+            Self::Sequential => sequential::run(worker),
+            Self::Threads => threads::run(worker),
+            Self::TokioUring => tokio_uring::run(worker),
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_engine_has_one_name() {
+        assert_eq!(Engine::value_variants(), Engine::ALL);
+        for engine in Engine::ALL {
+            let value = engine.to_possible_value().unwrap();
+            assert_eq!(value.get_name(), engine.name());
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What the two blocking engines share: an accept that minds the limits, and a table of open
+//! connections through which a deadline reaches threads that block in system calls.
+
+use std::io;
+use std::net::Shutdown as Direction;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use slab::Slab;
+use socket2::Socket;
+
+use crate::shutdown::Event;
+use crate::worker::{Accepting, Ended, OnFailure, Worker};
+
+/// The connections that one worker has open.
+pub(super) struct Open<'a> {
+    worker: &'a Worker,
+    sockets: Mutex<Slab<Arc<Socket>>>,
+    /// Signalled when a connection closes, and when the drain begins.
+    changed: Condvar,
+    /// Nothing is open any more, and nothing will be.
+    finished: Event,
+}
+
+/// An open connection's place in the table.
+#[derive(Clone, Copy)]
+pub(super) struct Key(usize);
+
+impl<'a> Open<'a> {
+    pub(super) fn new(worker: &'a Worker) -> io::Result<Self> {
+        Ok(Self {
+            worker,
+            sockets: Mutex::default(),
+            changed: Condvar::new(),
+            finished: Event::new()?,
+        })
+    }
+
+    /// Blocks until fewer than `limit` connections are open and the next has been accepted; `None`
+    /// once the drain has begun.
+    pub(super) fn accept(&self, limit: usize, accepting: &mut Accepting) -> Option<Key> {
+        let shutdown = &self.worker.shutdown;
+        let mut sockets = self.lock();
+        while sockets.len() >= limit && !shutdown.drain.is_set() {
+            sockets = self.wait_for_change(sockets);
+        }
+        drop(sockets);
+        while !shutdown.drain.is_set() {
+            match self.worker.listener.accept() {
+                Ok((socket, _)) => {
+                    accepting.succeeded();
+                    self.worker.counters.opened();
+                    return Some(Key(self.lock().insert(Arc::new(socket))));
+                }
+                Err(error) => match accepting.failed(&error, shutdown) {
+                    OnFailure::Stop => break,
+                    OnFailure::Retry => {}
+                    OnFailure::Wait(time) => thread::sleep(time),
+                },
+            }
+        }
+        None
+    }
+
+    /// Holds a connection's `conversation` to its end, with the idle timeout in force, and closes.
+    pub(super) fn serve(&self, key: Key, conversation: impl FnOnce(&Socket) -> io::Result<()>) {
+        let socket = Arc::clone(&self.lock()[key.0]);
+        let result = self.limit_waiting(&socket).and_then(|()| conversation(&socket));
+        self.close(
+            key,
+            match result {
+                Ok(()) => Ended::Closed,
+                // SO_RCVTIMEO or SO_SNDTIMEO has passed and not a byte was moved, see socket(7).
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ended::TimedOut,
+                Err(error) => {
+                    tracing::debug!(%error, "connection failed");
+                    Ended::Failed
+                }
+            },
+        );
+    }
+
+    /// Closes a connection as soon as nobody uses its socket any more.
+    pub(super) fn close(&self, key: Key, how: Ended) {
+        self.lock().remove(key.0);
+        self.worker.counters.closed(how);
+        self.changed.notify_all();
+    }
+
+    /// Blocks until the last connection has closed, then lets [`Open::watch`] return.
+    pub(super) fn finish(&self) {
+        let mut sockets = self.lock();
+        while !sockets.is_empty() {
+            sockets = self.wait_for_change(sockets);
+        }
+        self.finished.set();
+    }
+
+    /// Brings the shutdown's two steps to threads that wait for something else. It blocks until
+    /// the worker has finished, so it has a thread of its own.
+    pub(super) fn watch(&self) {
+        let shutdown = &self.worker.shutdown;
+        Event::wait_for_any(&[&shutdown.drain, &self.finished]);
+        // Under the lock, so that nobody is between looking at the signal and waiting.
+        drop(self.lock());
+        self.changed.notify_all();
+
+        Event::wait_for_any(&[&shutdown.cut, &self.finished]);
+        for (_, socket) in self.lock().iter() {
+            // A pending recv(2) returns 0, a pending send(2) fails.
+            let _ = socket.shutdown(Direction::Both);
+        }
+    }
+
+    fn limit_waiting(&self, socket: &Socket) -> io::Result<()> {
+        socket.set_read_timeout(self.worker.idle_timeout)?;
+        socket.set_write_timeout(self.worker.idle_timeout)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slab<Arc<Socket>>> {
+        // Nothing that runs under this lock leaves the table half changed.
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_for_change<'g>(
+        &self,
+        sockets: MutexGuard<'g, Slab<Arc<Socket>>>,
+    ) -> MutexGuard<'g, Slab<Arc<Socket>>> {
+        self.changed.wait(sockets).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `recv(2)` that a signal does not end: with SO_RCVTIMEO set, SA_RESTART does not apply, see
+/// `signal(7)`.
+pub(super) fn receive(mut socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match io::Read::read(&mut socket, buf) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}

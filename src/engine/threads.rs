@@ -1,0 +1,66 @@
+//! Blocking, a thread per connection: as simple as a server that serves many clients can be.
+//!
+//! Each worker is a thread that accepts; each connection a thread that receives, feeds and sends,
+//! and blocks in each. The price is a stack per connection and a context switch per wake-up.
+
+use std::io::{self, Write};
+use std::thread;
+
+use socket2::Socket;
+
+use super::blocking::{Open, receive};
+use crate::buffer;
+use crate::framing::{Framer, GREETING};
+use crate::worker::{Accepting, Ended, OnFailure, Worker};
+
+/// A connection's stack, in bytes. The conversation needs a few hundred; its buffer is on the
+/// heap, so the rest is room for the standard library's start of a thread, and untouched pages
+/// cost nothing.
+const STACK: usize = 64 * 1024;
+
+pub(super) fn run(worker: Worker) -> io::Result<()> {
+    let open = Open::new(&worker)?;
+    let open = &open;
+    thread::scope(|scope| {
+        thread::Builder::new().spawn_scoped(scope, || open.watch())?;
+        (worker.ready)();
+        let mut accepting = Accepting::default();
+        while let Some(connection) = open.accept(worker.max_connections, &mut accepting) {
+            // The thread looks its connection up in the table, so that when no thread can be had
+            // the connection is still here to wait for one.
+            while let Err(error) = thread::Builder::new()
+                .stack_size(STACK)
+                .spawn_scoped(scope, move || open.serve(connection, converse))
+            {
+                match accepting.failed(&error, &worker.shutdown) {
+                    OnFailure::Stop => {
+                        open.close(connection, Ended::Closed);
+                        break;
+                    }
+                    OnFailure::Retry => {}
+                    OnFailure::Wait(time) => thread::sleep(time),
+                }
+            }
+        }
+        open.finish();
+        Ok(())
+    })
+}
+
+fn converse(mut socket: &Socket) -> io::Result<()> {
+    socket.write_all(GREETING)?;
+    let mut framer = Framer::new();
+    let mut buf = vec![0; buffer::SMALLEST];
+    loop {
+        let received = receive(socket, &mut buf)?;
+        if received == 0 {
+            return Ok(());
+        }
+        let replied = framer.feed(&mut buf[..received]);
+        socket.write_all(&buf[..replied])?;
+        let size = buffer::next_size(buf.len(), received);
+        if size != buf.len() {
+            buf = vec![0; size];
+        }
+    }
+}

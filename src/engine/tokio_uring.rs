@@ -1,0 +1,309 @@
+//! Completion: a task per connection on io_uring, through tokio-uring. The default engine.
+//!
+//! A read hands its buffer to the kernel and gets it back, filled, with the completion; the framer
+//! turns the bytes into the reply in place; the write hands the same buffer to the kernel again.
+//! No copy, no allocation, and at any time exactly one owner:
+//!
+//! ```text
+//!    task ──read(buf)──▶ kernel ──completion──▶ task: feed(buf) ──write(buf)──▶ kernel ──▶ …
+//! ```
+//!
+//! The rule that shapes this file: **a pending operation is never dropped.** Dropping its future
+//! cancels nothing. The kernel keeps the buffer and the socket, and an accept that completes
+//! later leaks its descriptor. So no operation runs under a timeout. Whoever wants a connection
+//! gone calls `shutdown(2)` on its socket, the pending operation completes, and the task that
+//! awaits it ends like any other.
+
+use std::cell::{Cell, RefCell};
+use std::future::pending;
+use std::io;
+use std::net::Shutdown as Direction;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use slab::Slab;
+use socket2::Socket;
+use tokio::net::UnixListener;
+use tokio::net::unix::pipe;
+use tokio::select;
+use tokio::sync::Notify;
+use tokio::time::{self, MissedTickBehavior};
+use tokio_uring::Runtime;
+use tokio_uring::buf::BoundedBuf;
+use tokio_uring::net::{TcpListener, TcpStream, UnixStream};
+
+use crate::buffer;
+use crate::framing::{Framer, GREETING};
+use crate::shutdown::Event;
+use crate::worker::{Accepting, Ended, OnFailure, Worker};
+
+/// An idle connection is closed after this many sweeps that found it quiet.
+const SWEEPS: u8 = 8;
+
+pub(super) fn run(worker: Worker) -> io::Result<()> {
+    // The ring belongs to the thread that makes it: SINGLE_ISSUER.
+    runtime()?.block_on(serve(worker))
+}
+
+/// Makes a runtime with the cheapest task work that the kernel offers.
+fn runtime() -> io::Result<Runtime> {
+    let mut flags = tokio_uring::uring_builder();
+    // Completions wait for this thread's next system call instead of interrupting it (5.19), and
+    // the kernel need not guard against other submitters (6.0).
+    flags.setup_coop_taskrun().setup_single_issuer();
+    match Runtime::new(tokio_uring::builder().uring_builder(&flags)) {
+        // How an older kernel answers flags that it does not know.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            Runtime::new(&tokio_uring::builder())
+        }
+        other => other,
+    }
+}
+
+/// Makes a ring and moves a byte through it, as every connection will.
+pub(super) fn try_out() -> io::Result<()> {
+    let (here, there) = std::os::unix::net::UnixStream::pair()?;
+    runtime()?.block_on(async {
+        let (here, there) = (UnixStream::from_std(here), UnixStream::from_std(there));
+        here.write(GREETING).submit().await.0?;
+        there.read(vec![0; 1]).await.0?;
+        Ok(())
+    })
+}
+
+/// What the tasks of one worker share.
+struct Service {
+    worker: Worker,
+    connections: RefCell<Slab<Rc<Connection>>>,
+    /// A connection has closed. Only the task that accepts waits for this.
+    closed: Notify,
+}
+
+struct Connection {
+    /// TCP or Unix: once connected, the same operations serve both.
+    stream: TcpStream,
+    /// Whether a byte has moved since the last sweep.
+    moved: Cell<bool>,
+    /// How many sweeps in a row found that none had.
+    quiet_sweeps: Cell<u8>,
+}
+
+async fn serve(worker: Worker) -> io::Result<()> {
+    let listener = Listener::new(&worker.listener)?;
+    let drain = Signal::new(&worker.shutdown.drain)?;
+    let cut = Signal::new(&worker.shutdown.cut)?;
+    let service = Rc::new(Service {
+        worker,
+        connections: RefCell::default(),
+        closed: Notify::new(),
+    });
+    tokio_uring::spawn(service.clone().close_idle_connections());
+    (service.worker.ready)();
+
+    service.accept_until(&drain, listener).await;
+
+    select! {
+        () = service.all_closed() => return Ok(()),
+        () = cut.given() => {}
+    }
+    for (_, connection) in service.connections.borrow().iter() {
+        connection.end();
+    }
+    service.all_closed().await;
+    Ok(())
+}
+
+impl Service {
+    /// Accepts and serves until the drain begins, which shuts the listener down and so completes
+    /// the pending accept.
+    async fn accept_until(self: &Rc<Self>, drain: &Signal, listener: Listener) {
+        let mut accepting = Accepting::default();
+        loop {
+            while self.connections.borrow().len() >= self.worker.max_connections {
+                select! {
+                    () = self.closed.notified() => {}
+                    () = drain.given() => return,
+                }
+            }
+            match listener.accept().await {
+                Ok(stream) => {
+                    accepting.succeeded();
+                    tokio_uring::spawn(self.clone().serve_connection(self.admit(stream)));
+                }
+                Err(error) => match accepting.failed(&error, &self.worker.shutdown) {
+                    OnFailure::Stop => return,
+                    OnFailure::Retry => {}
+                    OnFailure::Wait(time) => time::sleep(time).await,
+                },
+            }
+        }
+    }
+
+    fn admit(&self, stream: TcpStream) -> usize {
+        self.worker.counters.opened();
+        self.connections.borrow_mut().insert(Rc::new(Connection {
+            stream,
+            moved: Cell::new(false),
+            quiet_sweeps: Cell::new(0),
+        }))
+    }
+
+    async fn serve_connection(self: Rc<Self>, key: usize) {
+        let connection = Rc::clone(&self.connections.borrow()[key]);
+        let result = connection.converse().await;
+        let ended = match result {
+            _ if connection.quiet_sweeps.get() >= SWEEPS => Ended::TimedOut,
+            Ok(()) => Ended::Closed,
+            Err(error) => {
+                tracing::debug!(%error, "connection failed");
+                Ended::Failed
+            }
+        };
+        self.connections.borrow_mut().remove(key);
+        self.worker.counters.closed(ended);
+        self.closed.notify_one();
+    }
+
+    async fn all_closed(&self) {
+        while !self.connections.borrow().is_empty() {
+            self.closed.notified().await;
+        }
+    }
+
+    /// Ends connections on which nothing has moved for the idle timeout, late by at most an eighth
+    /// of it.
+    ///
+    /// Counting sweeps instead of reading clocks keeps timers off the data path, and when the
+    /// whole process has been stopped for a while, that while counts as one sweep: its clients are
+    /// not all found idle at once.
+    async fn close_idle_connections(self: Rc<Self>) {
+        let Some(timeout) = self.worker.idle_timeout else {
+            return;
+        };
+        let period = (timeout / u32::from(SWEEPS)).max(Duration::from_millis(1));
+        let mut sweeps = time::interval(period);
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            sweeps.tick().await;
+            for (_, connection) in self.connections.borrow().iter() {
+                connection.sweep();
+            }
+        }
+    }
+}
+
+impl Connection {
+    async fn converse(&self) -> io::Result<()> {
+        self.send(GREETING).await.0?;
+        let mut framer = Framer::new();
+        let mut buf = Vec::with_capacity(buffer::SMALLEST);
+        loop {
+            let (result, received) = self.stream.read(buf).await;
+            let count = result?;
+            if count == 0 {
+                return Ok(());
+            }
+            self.moved.set(true);
+
+            let mut reply = received;
+            let replied = framer.feed(&mut reply);
+            reply.truncate(replied);
+            let (result, sent) = self.send(reply).await;
+            result?;
+
+            let size = buffer::next_size(sent.capacity(), count);
+            if size == sent.capacity() {
+                buf = sent;
+                buf.clear();
+            } else {
+                buf = Vec::with_capacity(size);
+            }
+        }
+    }
+
+    /// Sends all of `reply`: with one write, unless the socket's send buffer fills.
+    async fn send<T: BoundedBuf>(&self, reply: T) -> (io::Result<()>, T::Buf) {
+        let mut rest = reply.slice_full();
+        while rest.bytes_init() > 0 {
+            let (result, slice) = self.stream.write(rest).submit().await;
+            match result {
+                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), slice.into_inner()),
+                Ok(sent) => {
+                    self.moved.set(true);
+                    rest = slice.slice(sent..);
+                }
+                Err(error) => return (Err(error), slice.into_inner()),
+            }
+        }
+        (Ok(()), rest.into_inner())
+    }
+
+    fn sweep(&self) {
+        if self.moved.replace(false) {
+            // May come at once after the byte: the timeout is counted from here.
+            self.quiet_sweeps.set(0);
+            return;
+        }
+        self.quiet_sweeps.set(self.quiet_sweeps.get().saturating_add(1));
+        if self.quiet_sweeps.get() >= SWEEPS {
+            self.end();
+        }
+    }
+
+    /// Completes the pending read with 0, or the pending write with an error. The task that awaits
+    /// it closes the socket.
+    fn end(&self) {
+        let _ = self.stream.shutdown(Direction::Both);
+    }
+}
+
+/// The shared listening socket, as this worker's runtime accepts from it.
+enum Listener {
+    /// Through the ring.
+    Tcp(TcpListener),
+    /// By readiness, on the same runtime: tokio-uring can only accept from a Unix socket that it
+    /// has bound itself, with SO_REUSEPORT, which Linux refuses for Unix sockets since 6.13.
+    Unix(UnixListener),
+}
+
+impl Listener {
+    fn new(shared: &Socket) -> io::Result<Self> {
+        let socket = shared.try_clone()?;
+        if socket.local_addr()?.is_unix() {
+            socket.set_nonblocking(true)?;
+            UnixListener::from_std(socket.into()).map(Self::Unix)
+        } else {
+            Ok(Self::Tcp(TcpListener::from_std(socket.into())))
+        }
+    }
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        match self {
+            Self::Tcp(listener) => Ok(listener.accept().await?.0),
+            Self::Unix(listener) => {
+                let stream = listener.accept().await?.0.into_std()?;
+                // On a non-blocking socket a pending read would complete at once with EAGAIN.
+                stream.set_nonblocking(false)?;
+                // Named after TCP, but read(2) and write(2) do not ask what kind of socket it is.
+                Ok(TcpStream::from_std(OwnedFd::from(stream).into()))
+            }
+        }
+    }
+}
+
+/// An [`Event`] that tasks can wait for.
+struct Signal(pipe::Receiver);
+
+impl Signal {
+    fn new(event: &Event) -> io::Result<Self> {
+        pipe::Receiver::from_owned_fd(event.try_clone_fd()?).map(Self)
+    }
+
+    async fn given(&self) {
+        // Fails only when the runtime is shutting down, which ends this task too.
+        if self.0.readable().await.is_err() {
+            pending::<()>().await;
+        }
+    }
+}

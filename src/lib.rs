@@ -1,0 +1,32 @@
+//! ringlab serves one small TCP protocol through several models of concurrency, io_uring first,
+//! so that they can be read side by side and measured against each other.
+//!
+//! # A tour of the house
+//!
+//! Imports run downward only; from the bottom up:
+//!
+//! - [`framing`] is the protocol: a Mealy machine that turns received bytes into the reply, in
+//!   place. It does no I/O and knows nothing.
+//! - [`shutdown`] is one signal that every engine can wait for, and [`worker`] is everything that
+//!   an engine is handed: listener, limits, that signal, counters.
+//! - [`buffer`] decides how large the next read should be.
+//! - [`engine`] is the point of it all. Each of its files is one model of I/O, one function over
+//!   one [`worker::Worker`]: start with `engine/threads.rs`, where a conversation reads from top
+//!   to bottom, then see in `engine/tokio_uring.rs` what becomes of it when the kernel completes
+//!   operations instead of blocking in them.
+//! - [`probe`] tells why io_uring is not to be had and what to do about it.
+//! - [`endpoint`] is where to listen, and [`server`] puts it all together: bind, start workers,
+//!   wait for a signal, drain, report.
+//! - [`client`] is the client of the tutorial that the protocol comes from.
+//! - [`cli`] is the command line.
+
+pub mod buffer;
+pub mod cli;
+pub mod client;
+pub mod endpoint;
+pub mod engine;
+pub mod framing;
+pub mod probe;
+pub mod server;
+pub mod shutdown;
+pub mod worker;

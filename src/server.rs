@@ -1,0 +1,330 @@
+//! A server from start to end: bind, start workers, wait for the signal, drain, report.
+
+use std::io::{self, Write};
+use std::net::Shutdown as Direction;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvError, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::endpoint::{Endpoint, Listening};
+use crate::engine::Engine;
+use crate::probe;
+use crate::shutdown::Shutdown;
+use crate::worker::{Counters, Worker};
+
+/// What to serve, and within which limits.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The model of I/O.
+    pub engine: Engine,
+    /// Where to listen.
+    pub listen: Endpoint,
+    /// How many workers; at least 1. Fewer are started if the engine or the limit on connections
+    /// has no use for as many.
+    pub workers: usize,
+    /// How many connections at once; at least 1. `None`: what the descriptor limit allows, at most
+    /// [`MOST_CONNECTIONS`].
+    pub max_connections: Option<usize>,
+    /// How long a connection may be idle; `None`: for ever.
+    pub idle_timeout: Option<Duration>,
+    /// How long connections may go on after the first signal.
+    pub drain_timeout: Duration,
+}
+
+/// The most connections that are accepted unless asked for more.
+pub const MOST_CONNECTIONS: usize = 65_536;
+
+/// Descriptors that are not connections: the standard streams, the listener, signals.
+const DESCRIPTORS_OF_PROCESS: usize = 24;
+
+/// Descriptors of one worker: its listener, its ring, its epoll instances, its events.
+const DESCRIPTORS_PER_WORKER: usize = 12;
+
+/// Serves until SIGTERM or SIGINT and to the end of the drain that follows. A second signal exits
+/// the process.
+///
+/// `announce` receives one line, `listening on ENDPOINT`, as soon as clients can connect.
+///
+/// # Errors
+///
+/// When the server cannot start: the engine does not run here, the address cannot be had, a
+/// worker cannot be set up. When a worker failed in mid-service; the others served on.
+pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
+    let engine = config.engine;
+    let limit = raise_descriptor_limit();
+    if let Err(unavailable) = engine.availability() {
+        bail!(cannot_run(engine, &unavailable));
+    }
+    let (workers, max_connections) = size(config, limit);
+
+    let (events, inbox) = mpsc::channel();
+    let listening = config.listen.listen(engine.nodelay())?;
+    forward_signals(events.clone()).context("cannot handle signals")?;
+    let mut server = Server {
+        engine,
+        shutdown: Shutdown::new().context("cannot create a pipe")?,
+        counters: (0..workers).map(|_| Arc::default()).collect(),
+        running: 0,
+        failures: Vec::new(),
+        inbox,
+    };
+    server.start_workers(&listening, max_connections, config.idle_timeout, &events)?;
+
+    tracing::info!(
+        %engine,
+        endpoint = %listening.endpoint,
+        workers,
+        max_connections,
+        "serving"
+    );
+    // Whoever started the server may have closed the pipe; that is no reason not to serve.
+    let _ = writeln!(announce, "listening on {}", listening.endpoint);
+    let _ = announce.flush();
+
+    server.wait_for_signal();
+    server.drain(listening, config.drain_timeout);
+    server.report()
+}
+
+/// Everything that the waiting server hears.
+enum Event {
+    /// A worker can serve.
+    Ready,
+    /// The worker with this index is no more.
+    Stopped(usize, Result<()>),
+    /// The process was sent this signal.
+    Signal(i32),
+}
+
+struct Server {
+    engine: Engine,
+    shutdown: Shutdown,
+    counters: Vec<Arc<Counters>>,
+    /// Workers that have not stopped.
+    running: usize,
+    /// Why workers stopped that should not have.
+    failures: Vec<anyhow::Error>,
+    inbox: Receiver<Event>,
+}
+
+impl Server {
+    /// Starts the workers and waits until each can serve. The connections are shared out so that
+    /// their shares add up to `max_connections`.
+    fn start_workers(
+        &mut self,
+        listening: &Listening,
+        max_connections: usize,
+        idle_timeout: Option<Duration>,
+        events: &Sender<Event>,
+    ) -> Result<()> {
+        let workers = self.counters.len();
+        for (index, counters) in self.counters.iter().enumerate() {
+            let ready = events.clone();
+            let worker = Worker {
+                listener: listening.socket.try_clone().context("cannot share the listener")?,
+                max_connections: max_connections / workers
+                    + usize::from(index < max_connections % workers),
+                idle_timeout,
+                shutdown: self.shutdown.clone(),
+                counters: Arc::clone(counters),
+                ready: Box::new(move || {
+                    // Nobody listens any more when the server has given up starting.
+                    let _ = ready.send(Event::Ready);
+                }),
+            };
+            spawn_worker(self.engine, index, worker, events.clone())?;
+            self.running += 1;
+        }
+        let mut ready = 0;
+        while ready < workers {
+            match self.inbox.recv()? {
+                Event::Ready => ready += 1,
+                Event::Stopped(index, Err(error)) => {
+                    return Err(error.context(format!("worker {index} cannot start")));
+                }
+                Event::Stopped(index, Ok(())) => bail!("worker {index} stopped while starting"),
+                Event::Signal(_) => bail!("interrupted while starting"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns at the first signal, or when no worker is left.
+    fn wait_for_signal(&mut self) {
+        while self.running > 0 {
+            match self.inbox.recv() {
+                Ok(Event::Signal(signal)) => {
+                    tracing::info!(signal = signal_name(signal), "signal received");
+                    return;
+                }
+                Ok(Event::Stopped(index, result)) => self.stopped(index, result),
+                Ok(Event::Ready) => {}
+                Err(RecvError) => return,
+            }
+        }
+    }
+
+    /// Closes the listener, gives the open connections until the deadline, and closes the rest.
+    fn drain(&mut self, listening: Listening, timeout: Duration) {
+        tracing::info!(open = self.active(), ?timeout, "draining");
+        self.shutdown.drain.set();
+        // Every pending accept fails now. This comes second, so that whoever sees it fail finds
+        // the reason.
+        let _ = listening.socket.shutdown(Direction::Both);
+        drop(listening);
+
+        let deadline = Instant::now().checked_add(timeout);
+        while self.running > 0 {
+            let event = match deadline.filter(|_| !self.shutdown.cut.is_set()) {
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    self.inbox.recv_timeout(left)
+                }
+                None => self.inbox.recv().map_err(RecvTimeoutError::from),
+            };
+            match event {
+                Ok(Event::Signal(_) | Event::Ready) => {}
+                Ok(Event::Stopped(index, result)) => self.stopped(index, result),
+                Err(RecvTimeoutError::Timeout) => {
+                    let cut = self.active();
+                    tracing::warn!(cut, "drain timeout passed, closing the connections left");
+                    self.shutdown.cut.set();
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+    }
+
+    fn stopped(&mut self, index: usize, result: Result<()>) {
+        self.running -= 1;
+        if let Err(error) = result {
+            tracing::error!(worker = index, error = format!("{error:#}"), "worker failed");
+            self.failures.push(error.context(format!("worker {index} failed")));
+        }
+    }
+
+    fn active(&self) -> usize {
+        self.counters.iter().map(|counters| counters.active()).sum()
+    }
+
+    fn report(self) -> Result<()> {
+        for (worker, counters) in self.counters.iter().enumerate() {
+            tracing::info!(
+                worker,
+                accepted = counters.accepted(),
+                timed_out = counters.timed_out(),
+                failed = counters.failed(),
+                "worker done"
+            );
+        }
+        self.failures.into_iter().next().map_or(Ok(()), Err)
+    }
+}
+
+/// Runs one worker on a thread of its own, and tells how it stopped.
+fn spawn_worker(
+    engine: Engine,
+    index: usize,
+    worker: Worker,
+    events: Sender<Event>,
+) -> Result<()> {
+    thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(move || {
+            let result = catch_unwind(AssertUnwindSafe(|| engine.run(worker)))
+                .unwrap_or_else(|_| Err(io::Error::other("it panicked")))
+                .map_err(|error| match error.raw_os_error() {
+                    Some(_) if engine.uses_io_uring() => {
+                        anyhow!(cannot_run(engine, &probe::explain(&error)))
+                    }
+                    _ => error.into(),
+                });
+            // Nobody listens any more when the server has given up starting.
+            let _ = events.send(Event::Stopped(index, result));
+        })
+        .context("cannot start a thread")?;
+    Ok(())
+}
+
+/// Passes SIGTERM and SIGINT on; the second one exits the process.
+fn forward_signals(events: Sender<Event>) -> Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for (count, signal) in signals.forever().enumerate() {
+                if count > 0 {
+                    tracing::warn!(signal = signal_name(signal), "second signal, exiting at once");
+                    std::process::exit(1);
+                }
+                let _ = events.send(Event::Signal(signal));
+            }
+        })?;
+    Ok(())
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        SIGTERM => "SIGTERM",
+        SIGINT => "SIGINT",
+        _ => "unexpected",
+    }
+}
+
+fn cannot_run(engine: Engine, unavailable: &probe::Unavailable) -> String {
+    let others: Vec<_> = probe::available_engines()
+        .iter()
+        .map(|engine| engine.name())
+        .collect();
+    format!(
+        "engine {engine} cannot run here: {unavailable}\n  engines that run here: {}",
+        others.join(", ")
+    )
+}
+
+/// How many workers to start, and for how many connections altogether.
+fn size(config: &Config, descriptor_limit: usize) -> (usize, usize) {
+    let workers = config.workers.min(config.engine.max_workers());
+    let reserved = DESCRIPTORS_OF_PROCESS + DESCRIPTORS_PER_WORKER * workers;
+    let affordable = descriptor_limit.saturating_sub(reserved).max(1);
+    let max_connections = match config.max_connections {
+        Some(asked) => {
+            if asked > affordable {
+                tracing::warn!(
+                    asked,
+                    affordable,
+                    "the descriptor limit does not allow that many connections; raise it \
+                     (ulimit -n, systemd: LimitNOFILE=)"
+                );
+            }
+            asked
+        }
+        None => affordable.min(MOST_CONNECTIONS),
+    };
+    // Every worker has room for at least one connection.
+    (workers.min(max_connections), max_connections)
+}
+
+/// Raises the soft limit on descriptors to the hard one and returns what is in force.
+fn raise_descriptor_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "cannot raise the descriptor limit");
+        }
+    }
+    getrlimit(Resource::Nofile)
+        .current
+        .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}

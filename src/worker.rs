@@ -1,0 +1,197 @@
+//! What every engine is handed: the listener, the limits, the signal to stop, the counters.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use socket2::Socket;
+
+use crate::shutdown::Shutdown;
+
+/// One worker's part of the server. An engine is a function over one of these, run on a thread of
+/// its own; it shares nothing with other workers but the listening socket.
+pub struct Worker {
+    /// The socket to accept from, in blocking mode. All workers share it, and whoever of them has
+    /// room takes the next connection. It is shut down when the drain begins, which makes every
+    /// pending accept on it fail.
+    pub listener: Socket,
+    /// How many connections this worker may serve at once: its share of `--max-connections`.
+    pub max_connections: usize,
+    /// How long no byte may move on a connection, in either direction; `None`: for ever.
+    pub idle_timeout: Option<Duration>,
+    /// When to stop accepting, and when to close what is left.
+    pub shutdown: Shutdown,
+    /// What the server reports at its end.
+    pub counters: Arc<Counters>,
+    /// To be called once the engine has everything that it needs to serve, before it accepts.
+    pub ready: Box<dyn Fn() + Send + Sync>,
+}
+
+/// What happened on one worker's connections so far.
+///
+/// Only the worker writes, so these never bounce between processors while it serves.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Counters {
+    active: AtomicUsize,
+    accepted: AtomicU64,
+    timed_out: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// How a connection ended, other than by its client closing or by the drain's deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The client closed, or the server's drain did.
+    Closed,
+    /// No byte moved for the idle timeout.
+    TimedOut,
+    /// The socket failed: the client reset the connection, or the network did.
+    Failed,
+}
+
+impl Counters {
+    /// A connection has been accepted.
+    pub fn opened(&self) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        self.active.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection that was accepted is closed.
+    pub fn closed(&self, how: Ended) {
+        match how {
+            Ended::Closed => {}
+            Ended::TimedOut => _ = self.timed_out.fetch_add(1, Ordering::Relaxed),
+            Ended::Failed => _ = self.failed.fetch_add(1, Ordering::Relaxed),
+        }
+        self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Connections open now.
+    pub fn active(&self) -> usize {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// Connections accepted since the start.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Connections closed by the idle timeout.
+    pub fn timed_out(&self) -> u64 {
+        self.timed_out.load(Ordering::Relaxed)
+    }
+
+    /// Connections ended by a socket error.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+}
+
+/// What an engine does when accepting has failed; see [`Accepting::failed`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The drain has begun, and the listener with it is shut down: accept no more.
+    Stop,
+    /// That one connection is gone: accept the next.
+    Retry,
+    /// Something is exhausted: give it this long to recover.
+    Wait(Duration),
+}
+
+/// What to do about the errors of `accept(2)`, and of whatever else a new connection needs before
+/// it can be served: no such error may end the service.
+#[derive(Debug, Default)]
+pub struct Accepting {
+    /// Failures since the last success.
+    failures: u32,
+}
+
+impl Accepting {
+    const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+    const LONGEST_WAIT: Duration = Duration::from_millis(160);
+
+    /// Decides how to go on after `error`. The first of a series is logged.
+    pub fn failed(&mut self, error: &io::Error, shutdown: &Shutdown) -> OnFailure {
+        if shutdown.drain.is_set() {
+            return OnFailure::Stop;
+        }
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            // The client has gone already, or a signal arrived.
+            Some(Errno::CONNABORTED | Errno::INTR) => return OnFailure::Retry,
+            // Linux reports errors that are already pending on the new socket as accept's own;
+            // accept(2) lists these and says to treat them like a retry.
+            Some(
+                Errno::NETDOWN
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::HOSTDOWN
+                | Errno::NONET
+                | Errno::HOSTUNREACH
+                | Errno::OPNOTSUPP
+                | Errno::NETUNREACH,
+            ) => return OnFailure::Retry,
+            // EMFILE, ENFILE: descriptors; ENOBUFS, ENOMEM: memory; EAGAIN: threads, for an engine
+            // that needs one per connection. Anything unforeseen is met the same way: trying again
+            // soon is the only answer that costs no connection.
+            _ => {}
+        }
+        if self.failures == 0 {
+            tracing::warn!(%error, "cannot accept connections for now; clients wait in the backlog");
+        }
+        let wait = Self::SHORTEST_WAIT * 2u32.pow(self.failures.min(4));
+        self.failures = self.failures.saturating_add(1);
+        OnFailure::Wait(wait.min(Self::LONGEST_WAIT))
+    }
+
+    /// A connection is being served: the series of failures, if there was one, is over.
+    pub fn succeeded(&mut self) {
+        if self.failures > 0 {
+            tracing::info!(failures = self.failures, "accepting connections again");
+            self.failures = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed_with(errno: Errno) -> (Accepting, OnFailure) {
+        let mut accepting = Accepting::default();
+        let next = accepting.failed(&errno.into(), &Shutdown::new().unwrap());
+        (accepting, next)
+    }
+
+    #[test]
+    fn a_connection_that_is_already_gone_costs_no_time() {
+        for errno in [Errno::CONNABORTED, Errno::INTR, Errno::PROTO] {
+            assert_eq!(failed_with(errno).1, OnFailure::Retry);
+        }
+    }
+
+    #[test]
+    fn exhausted_resources_are_given_a_little_more_time_with_every_failure() {
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::AGAIN] {
+            let (mut accepting, first) = failed_with(errno);
+            assert_eq!(first, OnFailure::Wait(Accepting::SHORTEST_WAIT));
+            let mut last = first;
+            for _ in 0..100 {
+                last = accepting.failed(&errno.into(), &Shutdown::new().unwrap());
+            }
+            assert_eq!(last, OnFailure::Wait(Accepting::LONGEST_WAIT));
+            accepting.succeeded();
+            assert_eq!(accepting.failures, 0);
+        }
+    }
+
+    #[test]
+    fn any_failure_during_the_drain_ends_accepting() {
+        let shutdown = Shutdown::new().unwrap();
+        shutdown.drain.set();
+        let next = Accepting::default().failed(&Errno::INVAL.into(), &shutdown);
+        assert_eq!(next, OnFailure::Stop);
+    }
+}
