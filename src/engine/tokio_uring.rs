@@ -126,7 +126,7 @@ impl Service {
                     () = drain.given() => return,
                 }
             }
-            match listener.accept().await {
+            match listener.accept(drain).await {
                 Ok(stream) => {
                     accepting.succeeded();
                     tokio_uring::spawn(self.clone().serve_connection(self.admit(stream)));
@@ -278,11 +278,19 @@ impl Listener {
         }
     }
 
-    async fn accept(&self) -> io::Result<TcpStream> {
+    /// The next connection; fails once the drain has begun.
+    async fn accept(&self, drain: &Signal) -> io::Result<TcpStream> {
         match self {
+            // The drain shuts the socket down, which completes the pending accept.
             Self::Tcp(listener) => Ok(listener.accept().await?.0),
             Self::Unix(listener) => {
-                let stream = listener.accept().await?.0.into_std()?;
+                // Shut down, a non-blocking Unix listener still says EAGAIN. There is no
+                // operation here that must not be dropped, so the signal itself can be awaited.
+                let (stream, _) = select! {
+                    accepted = listener.accept() => accepted?,
+                    () = drain.given() => return Err(io::ErrorKind::NotConnected.into()),
+                };
+                let stream = stream.into_std()?;
                 // On a non-blocking socket a pending read would complete at once with EAGAIN.
                 stream.set_nonblocking(false)?;
                 // Named after TCP, but read(2) and write(2) do not ask what kind of socket it is.

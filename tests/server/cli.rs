@@ -1,0 +1,169 @@
+//! What the command line accepts, refuses and explains; none of it depends on the engine.
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Output};
+use std::thread;
+
+use libtest_mimic::Trial;
+use ringlab::engine::Engine;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+
+use crate::support::{Server, ringlab};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let cases: [(&str, fn()); 8] = [
+        ("usage_errors_exit_with_2", usage_errors_exit_with_2),
+        ("addresses_of_others_are_explained", addresses_of_others_are_explained),
+        ("blocked_io_uring_is_explained", blocked_io_uring_is_explained),
+        ("missing_io_uring_is_explained", missing_io_uring_is_explained),
+        ("other_engines_run_without_io_uring", other_engines_run_without_io_uring),
+        ("logs_are_json_on_request", logs_are_json_on_request),
+        ("client_fails_on_a_wrong_reply", client_fails_on_a_wrong_reply),
+        ("client_fails_on_a_missing_reply", client_fails_on_a_missing_reply),
+    ];
+    cases
+        .into_iter()
+        .map(|(name, run)| {
+            Trial::test(format!("cli::{name}"), move || {
+                run();
+                Ok(())
+            })
+        })
+        .collect()
+}
+
+fn run(args: &[&str]) -> Output {
+    ringlab().args(args).output().expect("ringlab can be started")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn usage_errors_exit_with_2() {
+    for args in [
+        &[][..],
+        &["serve", "--engine", "fastest"],
+        &["serve", "--listen", "nowhere"],
+        &["serve", "--listen", "127.0.0.1:70000"],
+        &["serve", "--workers", "0"],
+        &["serve", "--max-connections", "-1"],
+        &["serve", "--idle-timeout", "5"],
+        &["serve", "--log-format", "xml"],
+        &["client", "localhost"],
+        &["client", "localhost", "9090", "-n", "0"],
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
+        assert_eq!(output.stdout, b"", "{args:?}");
+        assert!(stderr(&output).contains("--help"), "{args:?}: {output:?}");
+    }
+}
+
+fn addresses_of_others_are_explained() {
+    // TEST-NET-1 of RFC 5737 belongs to no host.
+    let output = run(&["serve", "--engine", "threads", "--listen", "192.0.2.1:0"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(stderr(&output).contains("cannot listen on 192.0.2.1:0"), "{output:?}");
+}
+
+/// Runs `start` where the kernel answers io_uring_setup(2) with `errno`, as under the seccomp
+/// profile of a container. A filter applies to the thread that installs it and to what that
+/// thread starts.
+fn without_io_uring<T: Send>(errno: u32, start: impl FnOnce() -> T + Send) -> T {
+    /// The number of io_uring_setup(2), the same on all architectures.
+    const IO_URING_SETUP: i64 = 425;
+    let filter = SeccompFilter::new(
+        [(IO_URING_SETUP, Vec::new())].into(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(errno),
+        TargetArch::try_from(std::env::consts::ARCH).expect("an architecture with seccomp"),
+    );
+    let program: BpfProgram = filter.and_then(TryInto::try_into).expect("a valid filter");
+    thread::scope(|scope| {
+        let filtered = scope.spawn(move || {
+            seccompiler::apply_filter(&program).expect("filters are allowed");
+            start()
+        });
+        filtered.join().expect("it does not panic")
+    })
+}
+
+fn expect_explanation(errno: u32, cause: &str) {
+    let output = without_io_uring(errno, || run(&["serve", "--listen", "127.0.0.1:0"]));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(output.stdout, b"");
+    let text = stderr(&output);
+    assert!(text.contains("engine tokio-uring cannot run here"), "{text}");
+    for part in [cause, "remedy: ", "engines that run here: sequential, threads"] {
+        assert!(text.contains(part), "{part:?} is missing in {text}");
+    }
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+fn blocked_io_uring_is_explained() {
+    expect_explanation(1, "forbidden to this process by a seccomp filter");
+}
+
+fn missing_io_uring_is_explained() {
+    expect_explanation(38, "hidden from this process by a seccomp filter");
+}
+
+fn other_engines_run_without_io_uring() {
+    for engine in Engine::ALL {
+        if engine.uses_io_uring() {
+            continue;
+        }
+        let server = without_io_uring(1, || {
+            let args = ["serve", "--listen", "127.0.0.1:0", "--engine", engine.name()];
+            Server::spawn(ringlab().args(args))
+        });
+        server.greeted().round_trip();
+    }
+}
+
+fn logs_are_json_on_request() {
+    let mut command: Command = ringlab();
+    command.args(["serve", "--engine", "threads", "--listen", "127.0.0.1:0"]);
+    let server = Server::spawn(command.args(["--log-format", "json"]));
+    for line in server.stop().log.lines() {
+        assert!(line.starts_with('{') && line.ends_with('}'), "{line}");
+        assert!(line.contains(r#""level":"INFO""#), "{line}");
+    }
+}
+
+/// `ringlab client` against a server that sends `replies` and closes.
+fn client_of(replies: &'static [u8]) -> Output {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("a bound socket").port().to_string();
+    let server = thread::spawn(move || {
+        let (mut stream, _): (TcpStream, _) = listener.accept().expect("the client connects");
+        stream.write_all(replies).expect("the client listens");
+    });
+    let output = run(&["client", "127.0.0.1", &port]);
+    server.join().expect("the server does not panic");
+    output
+}
+
+fn client_fails_on_a_wrong_reply() {
+    for (replies, complaint) in [
+        (&b"?"[..], "the greeting is b'?', not b'*'"),
+        (b"*bcdbcuf23436bc1112", "the replies are b'bcdbcuf23436bc1112'"),
+    ] {
+        let output = client_of(replies);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(stderr(&output).contains(complaint), "{output:?}");
+    }
+}
+
+fn client_fails_on_a_missing_reply() {
+    for (replies, complaint) in [
+        (&b""[..], "the server closed before it greeted"),
+        (b"*bcdbcuf", "the server closed after 7 of 18 replies"),
+    ] {
+        let output = client_of(replies);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(stderr(&output).contains(complaint), "{output:?}");
+    }
+}

@@ -1,0 +1,124 @@
+//! Conversations with the real binary over real sockets: every engine, every case.
+//!
+//! A case is a function that is handed a row, and a row is an engine with its options. A new
+//! engine appears here by itself; a variant of one is one more line in [`rows`].
+
+mod cli;
+mod conversations;
+mod faults;
+mod lifecycle;
+mod limits;
+mod support;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Completion, Trial};
+use ringlab::engine::Engine;
+
+/// One line of the table: an engine, and how it is started.
+#[derive(Debug, Clone)]
+struct Row {
+    name: &'static str,
+    engine: Engine,
+    args: Vec<&'static str>,
+}
+
+impl Row {
+    /// Whether it serves more than one client at a time.
+    fn concurrent(&self) -> bool {
+        self.engine != Engine::Sequential
+    }
+}
+
+fn rows() -> Vec<Row> {
+    let engine_as_it_is = |engine: Engine| Row {
+        name: engine.name(),
+        engine,
+        args: vec!["--engine", engine.name()],
+    };
+    Engine::ALL.into_iter().map(engine_as_it_is).collect()
+}
+
+/// Which rows a case is for.
+#[derive(Clone, Copy)]
+enum For {
+    All,
+    Concurrent,
+    Sequential,
+}
+
+impl For {
+    fn covers(self, row: &Row) -> bool {
+        match self {
+            Self::All => true,
+            Self::Concurrent => row.concurrent(),
+            Self::Sequential => row.engine == Engine::Sequential,
+        }
+    }
+}
+
+/// A case: its name, whom it is for, and what happens.
+type Case = (&'static str, For, fn(&Row));
+
+/// Lists functions as cases under their own names.
+macro_rules! cases {
+    ($($module:ident::$case:ident for $rows:ident,)*) => {
+        [$((stringify!($case), For::$rows, $module::$case as fn(&Row))),*]
+    };
+}
+
+const CASES: &[Case] = &cases![
+    conversations::greeting for All,
+    conversations::tutorial_conversation for All,
+    conversations::one_byte_at_a_time for All,
+    conversations::random_segmentation for All,
+    conversations::half_close_after_a_mebibyte for All,
+    conversations::half_close_without_input for All,
+    conversations::sixty_four_verified_streams_at_once for All,
+    conversations::two_thousand_connections_at_once for Concurrent,
+    conversations::ipv6 for All,
+    conversations::unix_socket for All,
+    conversations::tutorial_client for All,
+    conversations::one_client_after_the_other for Sequential,
+    limits::connections_beyond_the_limit_wait_in_the_backlog for All,
+    limits::idle_connections_are_closed for All,
+    limits::active_connections_are_not_idle for Concurrent,
+    limits::idle_timeout_zero_means_never for All,
+    limits::clients_that_never_read_cost_bounded_memory for All,
+    limits::exhausted_descriptors_recover for Concurrent,
+    faults::three_hundred_resets_in_mid_message for All,
+    faults::reset_with_replies_unread for All,
+    faults::clients_that_leave_before_they_are_accepted for All,
+    lifecycle::drain_lets_conversations_end for All,
+    lifecycle::drain_deadline_closes_the_rest for All,
+    lifecycle::drain_at_the_connection_limit for All,
+    lifecycle::second_signal_exits_at_once for All,
+    lifecycle::second_instance_is_refused for All,
+    lifecycle::restart_while_the_first_still_drains for All,
+    lifecycle::stale_unix_socket_is_replaced for All,
+    lifecycle::unix_socket_in_use_is_left_alone for All,
+];
+
+fn main() -> ExitCode {
+    support::raise_descriptor_limit();
+    let in_ci = std::env::var_os("CI").is_some();
+    let mut trials = cli::trials();
+    for row in rows() {
+        let unavailable = row.engine.availability().err();
+        for &(name, rows, run) in CASES {
+            if !rows.covers(&row) {
+                continue;
+            }
+            let (row, unavailable) = (row.clone(), unavailable.clone());
+            trials.push(Trial::ignorable_test(format!("{}::{name}", row.name), move || {
+                match unavailable {
+                    None => run(&row),
+                    Some(reason) if in_ci => return Err(reason.to_string().into()),
+                    Some(reason) => return Ok(Completion::ignored_with(reason.cause)),
+                }
+                Ok(Completion::Completed)
+            }));
+        }
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
