@@ -43,10 +43,12 @@ pub fn run(host: &str, port: u16, connections: usize) -> Result<()> {
             .collect();
         clients
             .into_iter()
-            .map(|client| match client.context("cannot start a thread")?.join() {
-                Ok(result) => result,
-                Err(_) => bail!("a client panicked"),
-            })
+            .map(
+                |client| match client.context("cannot start a thread")?.join() {
+                    Ok(result) => result,
+                    Err(_) => bail!("a client panicked"),
+                },
+            )
             .collect()
     });
     println!("Elapsed: {:.3}", start.elapsed().as_secs_f64());
@@ -78,14 +80,15 @@ fn converse(name: &str, host: &str, port: u16) -> Result<()> {
         let receiver = scope.spawn(|| receive(name, &server));
         let sent = send(name, &server);
         if sent.is_err() {
-            // Whatever broke the sending says more than a receiver that waits in vain.
+            // Or the receiver would wait for replies to what could not be sent.
             let _ = server.shutdown(Shutdown::Both);
         }
         let received = match receiver.join() {
             Ok(received) => received,
             Err(_) => bail!("the receiver panicked"),
         };
-        sent.and(received)
+        // What arrived until then says more than that sending failed.
+        received.and(sent)
     })?;
     log(format_args!("{name} disconnecting"));
     Ok(())

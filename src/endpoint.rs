@@ -204,7 +204,14 @@ mod tests {
 
     #[test]
     fn what_is_no_endpoint_is_refused() {
-        for text in ["", "9090", "127.0.0.1", "localhost:9090", "::1:9090x", "unix:"] {
+        for text in [
+            "",
+            "9090",
+            "127.0.0.1",
+            "localhost:9090",
+            "::1:9090x",
+            "unix:",
+        ] {
             assert!(text.parse::<Endpoint>().is_err(), "{text}");
         }
     }

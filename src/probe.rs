@@ -159,8 +159,14 @@ mod tests {
                     ..Surroundings::default()
                 },
             );
-            assert!(text.contains(&format!("kernel.io_uring_disabled={value}")), "{text}");
-            assert!(text.contains("sysctl -w kernel.io_uring_disabled=0"), "{text}");
+            assert!(
+                text.contains(&format!("kernel.io_uring_disabled={value}")),
+                "{text}"
+            );
+            assert!(
+                text.contains("sysctl -w kernel.io_uring_disabled=0"),
+                "{text}"
+            );
         }
     }
 

@@ -128,7 +128,10 @@ impl Server {
         for (index, counters) in self.counters.iter().enumerate() {
             let ready = events.clone();
             let worker = Worker {
-                listener: listening.socket.try_clone().context("cannot share the listener")?,
+                listener: listening
+                    .socket
+                    .try_clone()
+                    .context("cannot share the listener")?,
                 max_connections: max_connections / workers
                     + usize::from(index < max_connections % workers),
                 idle_timeout,
@@ -205,8 +208,13 @@ impl Server {
     fn stopped(&mut self, index: usize, result: Result<()>) {
         self.running -= 1;
         if let Err(error) = result {
-            tracing::error!(worker = index, error = format!("{error:#}"), "worker failed");
-            self.failures.push(error.context(format!("worker {index} failed")));
+            tracing::error!(
+                worker = index,
+                error = format!("{error:#}"),
+                "worker failed"
+            );
+            self.failures
+                .push(error.context(format!("worker {index} failed")));
         }
     }
 
@@ -229,12 +237,7 @@ impl Server {
 }
 
 /// Runs one worker on a thread of its own, and tells how it stopped.
-fn spawn_worker(
-    engine: Engine,
-    index: usize,
-    worker: Worker,
-    events: Sender<Event>,
-) -> Result<()> {
+fn spawn_worker(engine: Engine, index: usize, worker: Worker, events: Sender<Event>) -> Result<()> {
     thread::Builder::new()
         .name(format!("worker-{index}"))
         .spawn(move || {
@@ -261,7 +264,10 @@ fn forward_signals(events: Sender<Event>) -> Result<()> {
         .spawn(move || {
             for (count, signal) in signals.forever().enumerate() {
                 if count > 0 {
-                    tracing::warn!(signal = signal_name(signal), "second signal, exiting at once");
+                    tracing::warn!(
+                        signal = signal_name(signal),
+                        "second signal, exiting at once"
+                    );
                     std::process::exit(1);
                 }
                 let _ = events.send(Event::Signal(signal));
@@ -326,5 +332,7 @@ fn raise_descriptor_limit() -> usize {
     }
     getrlimit(Resource::Nofile)
         .current
-        .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+        .map_or(usize::MAX, |limit| {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        })
 }

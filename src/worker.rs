@@ -174,7 +174,13 @@ mod tests {
 
     #[test]
     fn exhausted_resources_are_given_a_little_more_time_with_every_failure() {
-        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::AGAIN] {
+        for errno in [
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOBUFS,
+            Errno::NOMEM,
+            Errno::AGAIN,
+        ] {
             let (mut accepting, first) = failed_with(errno);
             assert_eq!(first, OnFailure::Wait(Accepting::SHORTEST_WAIT));
             let mut last = first;

@@ -65,7 +65,9 @@ impl<'a> Open<'a> {
     /// Holds a connection's `conversation` to its end, with the idle timeout in force, and closes.
     pub(super) fn serve(&self, key: Key, conversation: impl FnOnce(&Socket) -> io::Result<()>) {
         let socket = Arc::clone(&self.lock()[key.0]);
-        let result = self.limit_waiting(&socket).and_then(|()| conversation(&socket));
+        let result = self
+            .limit_waiting(&socket)
+            .and_then(|()| conversation(&socket));
         self.close(
             key,
             match result {
@@ -126,7 +128,9 @@ impl<'a> Open<'a> {
         &self,
         sockets: MutexGuard<'g, Slab<Arc<Socket>>>,
     ) -> MutexGuard<'g, Slab<Arc<Socket>>> {
-        self.changed.wait(sockets).unwrap_or_else(PoisonError::into_inner)
+        self.changed
+            .wait(sockets)
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

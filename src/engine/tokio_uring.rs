@@ -245,7 +245,8 @@ impl Connection {
             self.quiet_sweeps.set(0);
             return;
         }
-        self.quiet_sweeps.set(self.quiet_sweeps.get().saturating_add(1));
+        self.quiet_sweeps
+            .set(self.quiet_sweeps.get().saturating_add(1));
         if self.quiet_sweeps.get() >= SWEEPS {
             self.end();
         }
@@ -284,11 +285,13 @@ impl Listener {
             // The drain shuts the socket down, which completes the pending accept.
             Self::Tcp(listener) => Ok(listener.accept().await?.0),
             Self::Unix(listener) => {
-                // Shut down, a non-blocking Unix listener still says EAGAIN. There is no
-                // operation here that must not be dropped, so the signal itself can be awaited.
+                // Nothing is pending in the kernel here, so the signal itself can be awaited. It
+                // comes first because a non-blocking Unix listener that is shut down is readable
+                // and yet says EAGAIN: tokio would ask it again for ever.
                 let (stream, _) = select! {
-                    accepted = listener.accept() => accepted?,
+                    biased;
                     () = drain.given() => return Err(io::ErrorKind::NotConnected.into()),
+                    accepted = listener.accept() => accepted?,
                 };
                 let stream = stream.into_std()?;
                 // On a non-blocking socket a pending read would complete at once with EAGAIN.

@@ -14,13 +14,31 @@ use crate::support::{Server, ringlab};
 pub(crate) fn trials() -> Vec<Trial> {
     let cases: [(&str, fn()); 8] = [
         ("usage_errors_exit_with_2", usage_errors_exit_with_2),
-        ("addresses_of_others_are_explained", addresses_of_others_are_explained),
-        ("blocked_io_uring_is_explained", blocked_io_uring_is_explained),
-        ("missing_io_uring_is_explained", missing_io_uring_is_explained),
-        ("other_engines_run_without_io_uring", other_engines_run_without_io_uring),
+        (
+            "addresses_of_others_are_explained",
+            addresses_of_others_are_explained,
+        ),
+        (
+            "blocked_io_uring_is_explained",
+            blocked_io_uring_is_explained,
+        ),
+        (
+            "missing_io_uring_is_explained",
+            missing_io_uring_is_explained,
+        ),
+        (
+            "other_engines_run_without_io_uring",
+            other_engines_run_without_io_uring,
+        ),
         ("logs_are_json_on_request", logs_are_json_on_request),
-        ("client_fails_on_a_wrong_reply", client_fails_on_a_wrong_reply),
-        ("client_fails_on_a_missing_reply", client_fails_on_a_missing_reply),
+        (
+            "client_fails_on_a_wrong_reply",
+            client_fails_on_a_wrong_reply,
+        ),
+        (
+            "client_fails_on_a_missing_reply",
+            client_fails_on_a_missing_reply,
+        ),
     ];
     cases
         .into_iter()
@@ -34,7 +52,10 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn run(args: &[&str]) -> Output {
-    ringlab().args(args).output().expect("ringlab can be started")
+    ringlab()
+        .args(args)
+        .output()
+        .expect("ringlab can be started")
 }
 
 fn stderr(output: &Output) -> String {
@@ -65,7 +86,10 @@ fn addresses_of_others_are_explained() {
     // TEST-NET-1 of RFC 5737 belongs to no host.
     let output = run(&["serve", "--engine", "threads", "--listen", "192.0.2.1:0"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(stderr(&output).contains("cannot listen on 192.0.2.1:0"), "{output:?}");
+    assert!(
+        stderr(&output).contains("cannot listen on 192.0.2.1:0"),
+        "{output:?}"
+    );
 }
 
 /// Runs `start` where the kernel answers io_uring_setup(2) with `errno`, as under the seccomp
@@ -95,8 +119,15 @@ fn expect_explanation(errno: u32, cause: &str) {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert_eq!(output.stdout, b"");
     let text = stderr(&output);
-    assert!(text.contains("engine tokio-uring cannot run here"), "{text}");
-    for part in [cause, "remedy: ", "engines that run here: sequential, threads"] {
+    assert!(
+        text.contains("engine tokio-uring cannot run here"),
+        "{text}"
+    );
+    for part in [
+        cause,
+        "remedy: ",
+        "engines that run here: sequential, threads",
+    ] {
         assert!(text.contains(part), "{part:?} is missing in {text}");
     }
     assert!(!text.contains("panicked"), "{text}");
@@ -116,7 +147,13 @@ fn other_engines_run_without_io_uring() {
             continue;
         }
         let server = without_io_uring(1, || {
-            let args = ["serve", "--listen", "127.0.0.1:0", "--engine", engine.name()];
+            let args = [
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--engine",
+                engine.name(),
+            ];
             Server::spawn(ringlab().args(args))
         });
         server.greeted().round_trip();
@@ -136,7 +173,11 @@ fn logs_are_json_on_request() {
 /// `ringlab client` against a server that sends `replies` and closes.
 fn client_of(replies: &'static [u8]) -> Output {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = listener.local_addr().expect("a bound socket").port().to_string();
+    let port = listener
+        .local_addr()
+        .expect("a bound socket")
+        .port()
+        .to_string();
     let server = thread::spawn(move || {
         let (mut stream, _): (TcpStream, _) = listener.accept().expect("the client connects");
         stream.write_all(replies).expect("the client listens");
@@ -149,7 +190,10 @@ fn client_of(replies: &'static [u8]) -> Output {
 fn client_fails_on_a_wrong_reply() {
     for (replies, complaint) in [
         (&b"?"[..], "the greeting is b'?', not b'*'"),
-        (b"*bcdbcuf23436bc1112", "the replies are b'bcdbcuf23436bc1112'"),
+        (
+            b"*bcdbcuf23436bc1112",
+            "the replies are b'bcdbcuf23436bc1112'",
+        ),
     ] {
         let output = client_of(replies);
         assert_eq!(output.status.code(), Some(1), "{output:?}");

@@ -124,7 +124,13 @@ pub(crate) fn unix_socket(row: &Row) {
 fn three_clients(server: &Server) -> Output {
     let address = address(&server.endpoint);
     let output = ringlab()
-        .args(["client", &address.ip().to_string(), &address.port().to_string(), "-n", "3"])
+        .args([
+            "client",
+            &address.ip().to_string(),
+            &address.port().to_string(),
+            "-n",
+            "3",
+        ])
         .output()
         .expect("the client can be started");
     assert!(output.status.success(), "{output:?}");
@@ -133,7 +139,9 @@ fn three_clients(server: &Server) -> Output {
 
 fn elapsed(output: &Output) -> Duration {
     let stdout = String::from_utf8_lossy(&output.stdout);
-    let seconds = stdout.strip_prefix("Elapsed: ").and_then(|rest| rest.strip_suffix('\n'));
+    let seconds = stdout
+        .strip_prefix("Elapsed: ")
+        .and_then(|rest| rest.strip_suffix('\n'));
     let seconds = seconds.unwrap_or_else(|| panic!("stdout is {stdout:?}"));
     Duration::from_secs_f64(seconds.parse().expect("a number"))
 }

@@ -19,7 +19,7 @@ pub(crate) fn reset_with_replies_unread(row: &Row) {
     let server = Server::start(row, &[]);
     let before = server.descriptors();
     for _ in 0..4 {
-        let mut client = server.greeted().with_small_buffers();
+        let mut client = server.greeted().with_small_receive_buffer();
         client.send_until_stuck();
         client.reset();
     }

@@ -31,7 +31,9 @@ pub(crate) fn drain_lets_conversations_end(row: &Row) {
 /// Nobody listens any more, once the drain has got that far.
 fn expect_refusal(server: &Server) {
     wait_until("connections are refused", || {
-        let refused = Client::connect(&server.endpoint).map(drop).map_err(|error| error.kind());
+        let refused = Client::connect(&server.endpoint)
+            .map(drop)
+            .map_err(|error| error.kind());
         refused == Err(io::ErrorKind::ConnectionRefused)
     });
 }
@@ -129,5 +131,8 @@ pub(crate) fn unix_socket_in_use_is_left_alone(row: &Row) {
     std::fs::write(&path, "precious").expect("a file in the way");
     let output = try_to_serve(row, &format!("unix:{}", path.display()));
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert_eq!(std::fs::read(&path).expect("it is still there"), b"precious");
+    assert_eq!(
+        std::fs::read(&path).expect("it is still there"),
+        b"precious"
+    );
 }

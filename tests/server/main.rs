@@ -110,15 +110,21 @@ fn main() -> ExitCode {
                 continue;
             }
             let (row, unavailable) = (row.clone(), unavailable.clone());
-            trials.push(Trial::ignorable_test(format!("{}::{name}", row.name), move || {
-                match unavailable {
-                    None => run(&row),
-                    Some(reason) if in_ci => return Err(reason.to_string().into()),
-                    Some(reason) => return Ok(Completion::ignored_with(reason.cause)),
-                }
-                Ok(Completion::Completed)
-            }));
+            trials.push(Trial::ignorable_test(
+                format!("{}::{name}", row.name),
+                move || {
+                    match unavailable {
+                        None => run(&row),
+                        Some(reason) if in_ci => return Err(reason.to_string().into()),
+                        Some(reason) => return Ok(Completion::ignored_with(reason.cause)),
+                    }
+                    Ok(Completion::Completed)
+                },
+            ));
         }
     }
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let mut arguments = Arguments::from_args();
+    // Most cases wait for a timeout of the server's most of the time.
+    arguments.test_threads.get_or_insert(8);
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
