@@ -37,7 +37,7 @@ struct Serve {
     #[arg(long, value_enum, default_value_t = Engine::TokioUring)]
     engine: Engine,
 
-    /// Where to listen: ADDRESS:PORT (port 0 picks one), [IPV6]:PORT, or unix:PATH
+    /// Where to listen: `ADDRESS:PORT` (port 0 picks one), `[IPV6]:PORT`, or `unix:PATH`
     #[arg(long, value_name = "ENDPOINT", default_value = "127.0.0.1:9090")]
     listen: Endpoint,
 

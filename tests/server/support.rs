@@ -112,7 +112,7 @@ impl Server {
         assert_eq!(status.signal(), None, "killed by a signal");
         Exit {
             code: status.code(),
-            log: self.log.to_its_end(),
+            log: self.log.finish(),
         }
     }
 
@@ -206,7 +206,7 @@ impl Log {
             .clone()
     }
 
-    fn to_its_end(&mut self) -> String {
+    fn finish(&mut self) -> String {
         if let Some(reader) = self.reader.take() {
             reader.join().expect("the log can be read");
         }
