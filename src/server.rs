@@ -70,7 +70,7 @@ pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
     let mut server = Server {
         engine,
         shutdown: Shutdown::new().context("cannot create a pipe")?,
-        counters: (0..workers).map(|_| Arc::default()).collect(),
+        crew: (0..workers).map(|_| Counters::default()).collect(),
         running: 0,
         failures: Vec::new(),
         inbox,
@@ -106,7 +106,7 @@ enum Event {
 struct Server {
     engine: Engine,
     shutdown: Shutdown,
-    counters: Vec<Arc<Counters>>,
+    crew: Arc<[Counters]>,
     /// Workers that have not stopped.
     running: usize,
     /// Why workers stopped that should not have.
@@ -124,10 +124,11 @@ impl Server {
         idle_timeout: Option<Duration>,
         events: &Sender<Event>,
     ) -> Result<()> {
-        let workers = self.counters.len();
-        for (index, counters) in self.counters.iter().enumerate() {
+        let workers = self.crew.len();
+        for index in 0..workers {
             let ready = events.clone();
             let worker = Worker {
+                index,
                 listener: listening
                     .socket
                     .try_clone()
@@ -136,13 +137,13 @@ impl Server {
                     + usize::from(index < max_connections % workers),
                 idle_timeout,
                 shutdown: self.shutdown.clone(),
-                counters: Arc::clone(counters),
+                crew: Arc::clone(&self.crew),
                 ready: Box::new(move || {
                     // Nobody listens any more when the server has given up starting.
                     let _ = ready.send(Event::Ready);
                 }),
             };
-            spawn_worker(self.engine, index, worker, events.clone())?;
+            spawn_worker(self.engine, worker, events.clone())?;
             self.running += 1;
         }
         let mut ready = 0;
@@ -219,11 +220,11 @@ impl Server {
     }
 
     fn active(&self) -> usize {
-        self.counters.iter().map(|counters| counters.active()).sum()
+        self.crew.iter().map(Counters::active).sum()
     }
 
     fn report(self) -> Result<()> {
-        for (worker, counters) in self.counters.iter().enumerate() {
+        for (worker, counters) in self.crew.iter().enumerate() {
             tracing::info!(
                 worker,
                 accepted = counters.accepted(),
@@ -237,7 +238,8 @@ impl Server {
 }
 
 /// Runs one worker on a thread of its own, and tells how it stopped.
-fn spawn_worker(engine: Engine, index: usize, worker: Worker, events: Sender<Event>) -> Result<()> {
+fn spawn_worker(engine: Engine, worker: Worker, events: Sender<Event>) -> Result<()> {
+    let index = worker.index;
     thread::Builder::new()
         .name(format!("worker-{index}"))
         .spawn(move || {

@@ -13,6 +13,8 @@ use crate::shutdown::Shutdown;
 /// One worker's part of the server. An engine is a function over one of these, run on a thread of
 /// its own; it shares nothing with other workers but the listening socket.
 pub struct Worker {
+    /// Counts from 0.
+    pub index: usize,
     /// The socket to accept from, in blocking mode. All workers share it, and whoever of them has
     /// room takes the next connection. It is shut down when the drain begins, which makes every
     /// pending accept on it fail.
@@ -23,15 +25,39 @@ pub struct Worker {
     pub idle_timeout: Option<Duration>,
     /// When to stop accepting, and when to close what is left.
     pub shutdown: Shutdown,
-    /// What the server reports at its end.
-    pub counters: Arc<Counters>,
+    /// What has happened so far, on this worker and on its peers, by index.
+    pub crew: Arc<[Counters]>,
     /// To be called once the engine has everything that it needs to serve, before it accepts.
     pub ready: Box<dyn Fn() + Send + Sync>,
 }
 
+impl Worker {
+    /// How long a worker that is ahead of its peers leaves the next connection to them.
+    const PAUSE: Duration = Duration::from_millis(1);
+
+    /// This worker's counters. No other worker writes to them.
+    pub fn counters(&self) -> &Counters {
+        &self.crew[self.index]
+    }
+
+    /// How long to wait before accepting the next connection, if this worker serves clearly more
+    /// than one of its peers.
+    ///
+    /// The kernel wakes workers in turn when connections come one by one, but a burst goes to
+    /// whoever is running, and would stay there. Peers that are idle take what this one leaves,
+    /// well within the pause; if none does, a pause for each connection is all the harm.
+    pub fn pause_if_ahead(&self) -> Option<Duration> {
+        let fewest = self.crew.iter().map(Counters::active).min().unwrap_or(0);
+        // An eighth more keeps the busiest well within one and a half times the fewest, and small
+        // differences are nobody's concern.
+        let ahead = self.counters().active() > fewest + fewest / 8 + 8;
+        ahead.then_some(Self::PAUSE)
+    }
+}
+
 /// What happened on one worker's connections so far.
 ///
-/// Only the worker writes, so these never bounce between processors while it serves.
+/// On a cache line of its own (two, for the prefetcher), so that workers do not slow each other.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Counters {

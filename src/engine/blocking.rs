@@ -45,11 +45,14 @@ impl<'a> Open<'a> {
             sockets = self.wait_for_change(sockets);
         }
         drop(sockets);
+        if let Some(pause) = self.worker.pause_if_ahead() {
+            thread::sleep(pause);
+        }
         while !shutdown.drain.is_set() {
             match self.worker.listener.accept() {
                 Ok((socket, _)) => {
                     accepting.succeeded();
-                    self.worker.counters.opened();
+                    self.worker.counters().opened();
                     return Some(Key(self.lock().insert(Arc::new(socket))));
                 }
                 Err(error) => match accepting.failed(&error, shutdown) {
@@ -85,7 +88,7 @@ impl<'a> Open<'a> {
     /// Closes a connection as soon as nobody uses its socket any more.
     pub(super) fn close(&self, key: Key, how: Ended) {
         self.lock().remove(key.0);
-        self.worker.counters.closed(how);
+        self.worker.counters().closed(how);
         self.changed.notify_all();
     }
 

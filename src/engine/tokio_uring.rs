@@ -15,7 +15,7 @@
 //! awaits it ends like any other.
 
 use std::cell::{Cell, RefCell};
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::net::Shutdown as Direction;
 use std::os::fd::OwnedFd;
@@ -126,6 +126,9 @@ impl Service {
                     () = drain.given() => return,
                 }
             }
+            if let Some(pause) = self.worker.pause_if_ahead() {
+                time::sleep(pause).await;
+            }
             match listener.accept(drain).await {
                 Ok(stream) => {
                     accepting.succeeded();
@@ -141,7 +144,7 @@ impl Service {
     }
 
     fn admit(&self, stream: TcpStream) -> usize {
-        self.worker.counters.opened();
+        self.worker.counters().opened();
         self.connections.borrow_mut().insert(Rc::new(Connection {
             stream,
             moved: Cell::new(false),
@@ -161,7 +164,7 @@ impl Service {
             }
         };
         self.connections.borrow_mut().remove(key);
-        self.worker.counters.closed(ended);
+        self.worker.counters().closed(ended);
         self.closed.notify_one();
     }
 
@@ -285,13 +288,13 @@ impl Listener {
             // The drain shuts the socket down, which completes the pending accept.
             Self::Tcp(listener) => Ok(listener.accept().await?.0),
             Self::Unix(listener) => {
-                // Nothing is pending in the kernel here, so the signal itself can be awaited. It
-                // comes first because a non-blocking Unix listener that is shut down is readable
-                // and yet says EAGAIN: tokio would ask it again for ever.
+                // Nothing is pending in the kernel here, so the drain itself can be awaited. It
+                // has to be: a non-blocking Unix listener that is shut down is readable for ever
+                // and yet says EAGAIN. Unlike `accept`, `poll_accept` lets other tasks run
+                // between its attempts.
                 let (stream, _) = select! {
-                    biased;
+                    accepted = poll_fn(|context| listener.poll_accept(context)) => accepted?,
                     () = drain.given() => return Err(io::ErrorKind::NotConnected.into()),
-                    accepted = listener.accept() => accepted?,
                 };
                 let stream = stream.into_std()?;
                 // On a non-blocking socket a pending read would complete at once with EAGAIN.
