@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -42,16 +42,16 @@ struct Serve {
     listen: Endpoint,
 
     /// Threads, each with its own ring or loop [default: the processors available]
-    #[arg(long, value_name = "N")]
-    workers: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
 
     /// Connections served at once; more wait in the listen backlog [default: what the descriptor
     /// limit allows, at most 65536]
-    #[arg(long, value_name = "N")]
-    max_connections: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1_048_576))]
+    max_connections: Option<u32>,
 
     /// Close a connection on which nothing has moved for this long; 0 for never
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = idle_timeout)]
     idle_timeout: Duration,
 
     /// How long open connections may go on after SIGTERM or SIGINT
@@ -92,8 +92,9 @@ struct Client {
     /// The server's port
     port: u16,
     /// Connections at once
-    #[arg(short = 'n', value_name = "N", default_value = "1")]
-    connections: NonZeroUsize,
+    #[arg(short = 'n', value_name = "N", default_value = "1",
+        value_parser = value_parser!(u16).range(1..))]
+    connections: u16,
 }
 
 /// Parses the command line and does what it says. Wrong usage exits the process with code 2.
@@ -111,21 +112,18 @@ pub fn run() -> Result<()> {
             host,
             port,
             connections,
-        }) => client::run(&host, port, connections.get()),
+        }) => client::run(&host, port, connections.into()),
     }
 }
 
 impl Serve {
     fn into_config(self) -> Config {
-        let workers = self
-            .workers
-            .or_else(|| thread::available_parallelism().ok())
-            .map_or(1, NonZeroUsize::get);
+        let processors = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Config {
             engine: self.engine,
             listen: self.listen,
-            workers,
-            max_connections: self.max_connections.map(NonZeroUsize::get),
+            workers: self.workers.map_or_else(processors, usize::from),
+            max_connections: self.max_connections.map(|most| most as usize),
             idle_timeout: Some(self.idle_timeout).filter(|timeout| !timeout.is_zero()),
             drain_timeout: self.drain_timeout,
         }
@@ -151,12 +149,22 @@ impl Log {
         let lines = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(io::stderr)
+            // Or a closed stderr would turn the next log line into a panic.
+            .log_internal_errors(false)
             .with_ansi(io::stderr().is_terminal());
         match self.log_format {
             LogFormat::Text => lines.with_target(false).init(),
             LogFormat::Json => lines.json().flatten_event(true).init(),
         }
     }
+}
+
+fn idle_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = duration(text)?;
+    if !timeout.is_zero() && timeout < Duration::from_millis(1) {
+        return Err("the shortest idle timeout is 1ms; 0 is for never".to_owned());
+    }
+    Ok(timeout)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -182,5 +190,12 @@ mod tests {
         for text in ["", "5", "fast", "-1s"] {
             assert!(duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn idle_timeouts_are_never_or_at_least_a_millisecond() {
+        assert_eq!(idle_timeout("0"), Ok(Duration::ZERO));
+        assert_eq!(idle_timeout("1ms"), Ok(Duration::from_millis(1)));
+        assert!(idle_timeout("999us").is_err());
     }
 }

@@ -51,7 +51,12 @@ pub fn run(host: &str, port: u16, connections: usize) -> Result<()> {
             )
             .collect()
     });
-    println!("Elapsed: {:.3}", start.elapsed().as_secs_f64());
+    // The exit code says how it went, even if nobody reads this.
+    let _ = writeln!(
+        io::stdout(),
+        "Elapsed: {:.3}",
+        start.elapsed().as_secs_f64()
+    );
 
     let failed = results.iter().filter(|result| result.is_err()).count();
     match results.into_iter().find_map(Result::err) {
@@ -77,7 +82,9 @@ fn converse(name: &str, host: &str, port: u16) -> Result<()> {
 
     server.set_read_timeout(Some(PATIENCE))?;
     thread::scope(|scope| {
-        let receiver = scope.spawn(|| receive(name, &server));
+        let receiver = thread::Builder::new()
+            .spawn_scoped(scope, || receive(name, &server))
+            .context("cannot start a thread")?;
         let sent = send(name, &server);
         if sent.is_err() {
             // Or the receiver would wait for replies to what could not be sent.
@@ -143,7 +150,7 @@ fn log(message: fmt::Arguments<'_>) {
     let _ = io::stderr().write_all(format!("INFO:{now}:{message}\n").as_bytes());
 }
 
-/// Bytes as Python shows them: `b'^abc$'`.
+/// Bytes much as Python shows them: `b'^abc$'`.
 struct Bytes<'a>(&'a [u8]);
 
 impl fmt::Display for Bytes<'_> {

@@ -3,17 +3,23 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown as Direction, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
+
+/// How long to wait for the lock that guards the replacement of a stale socket file.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A place to listen: `127.0.0.1:9090`, `[::1]:9090` or `unix:/run/ringlab.sock`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +64,22 @@ pub struct Listening {
     /// Where clients reach it: the endpoint asked for, with the real port.
     pub endpoint: Endpoint,
     /// The Unix socket's file, removed when this is dropped.
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
+}
+
+impl Listening {
+    /// Stops listening, for all who share the socket, and turns away who waits in the backlog.
+    pub fn close(self) {
+        // The file first: a server that starts now sees either a socket that somebody listens on
+        // or none at all, never a stale one that it would replace while this process removes it.
+        drop(self.file);
+        let _ = self.socket.shutdown(Direction::Both);
+        // TCP has reset who waited in the backlog. A Unix socket keeps them waiting until its last
+        // descriptor is closed, so they are turned away one by one.
+        if self.socket.set_nonblocking(true).is_ok() {
+            while self.socket.accept().is_ok() {}
+        }
+    }
 }
 
 impl Endpoint {
@@ -94,7 +115,7 @@ fn listen_tcp(address: SocketAddr, nodelay: bool) -> Result<Listening> {
     Ok(Listening {
         socket,
         endpoint: Endpoint::Tcp(local),
-        _file: None,
+        file: None,
     })
 }
 
@@ -109,7 +130,7 @@ fn listen_unix(path: &Path) -> Result<Listening> {
     Ok(Listening {
         socket,
         endpoint: Endpoint::Unix(path.to_owned()),
-        _file: Some(SocketFile::of(path)?),
+        file: Some(SocketFile::of(path)?),
     })
 }
 
@@ -124,7 +145,8 @@ fn bind_and_listen(socket: &Socket, address: &SockAddr) -> Result<()> {
     }
 }
 
-/// Holds the lock until dropped.
+/// Holds the lock until dropped. Anyone who may read the directory can lock it, so the wait for
+/// it is short.
 fn lock_directory_of(path: &Path) -> Result<File> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -132,7 +154,16 @@ fn lock_directory_of(path: &Path) -> Result<File> {
     };
     let directory = File::open(directory)
         .with_context(|| format!("cannot open the directory {}", directory.display()))?;
-    flock(&directory, FlockOperation::LockExclusive)?;
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    while let Err(error) = flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+        if error != Errno::WOULDBLOCK {
+            return Err(error).context("cannot lock the directory");
+        }
+        if Instant::now() >= deadline {
+            bail!("another program holds a lock on the directory; see lslocks(8) for which");
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
     Ok(directory)
 }
 

@@ -13,6 +13,8 @@ use std::io;
 
 use clap::ValueEnum;
 
+use socket2::Socket;
+
 use crate::probe::{self, Unavailable};
 use crate::worker::Worker;
 
@@ -53,6 +55,21 @@ impl Engine {
         }
     }
 
+    /// Those that run here, found by trying each.
+    pub fn available() -> impl Iterator<Item = Self> {
+        Self::ALL
+            .into_iter()
+            .filter(|engine| engine.availability().is_ok())
+    }
+
+    /// How many connections its model can bear on this machine, beyond what descriptors allow.
+    pub fn max_connections(self) -> usize {
+        match self {
+            Self::Sequential | Self::TokioUring => usize::MAX,
+            Self::Threads => threads::max_connections(),
+        }
+    }
+
     /// The most workers that make sense.
     pub const fn max_workers(self) -> usize {
         match self {
@@ -71,16 +88,20 @@ impl Engine {
         !matches!(self, Self::Sequential)
     }
 
-    /// Serves until the worker's shutdown, on the calling thread.
+    /// Serves what `listener` accepts until the worker's shutdown, on the calling thread.
+    ///
+    /// The listener is in blocking mode and shared by all workers: whoever of them has room takes
+    /// the next connection. It is shut down when the drain begins, which makes a blocking accept
+    /// that is pending on it fail.
     ///
     /// # Errors
     ///
     /// When the engine cannot be set up. Nothing that happens to a connection is an error.
-    pub fn run(self, worker: Worker) -> io::Result<()> {
+    pub fn run(self, worker: Worker, listener: Socket) -> io::Result<()> {
         match self {
-            Self::Sequential => sequential::run(worker),
-            Self::Threads => threads::run(worker),
-            Self::TokioUring => tokio_uring::run(worker),
+            Self::Sequential => sequential::run(worker, listener),
+            Self::Threads => threads::run(worker, listener),
+            Self::TokioUring => tokio_uring::run(worker, listener),
         }
     }
 }

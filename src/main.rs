@@ -1,5 +1,6 @@
 //! The command `ringlab`; see [`ringlab::cli`] for what it can be told.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use ringlab::cli;
@@ -8,7 +9,8 @@ fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ringlab: {error:#}");
+            // Not eprintln, which panics when stderr is closed.
+            let _ = writeln!(io::stderr(), "ringlab: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -6,8 +6,6 @@ use std::io;
 
 use rustix::io::Errno;
 
-use crate::engine::Engine;
-
 /// The sysctl that switches io_uring off, since Linux 6.6: 1 for unprivileged processes outside
 /// `kernel.io_uring_group`, 2 for all.
 const DISABLED: &str = "/proc/sys/kernel/io_uring_disabled";
@@ -29,14 +27,6 @@ impl fmt::Display for Unavailable {
 }
 
 impl std::error::Error for Unavailable {}
-
-/// The engines that run here, found by trying each.
-pub fn available_engines() -> Vec<Engine> {
-    Engine::ALL
-        .into_iter()
-        .filter(|engine| engine.availability().is_ok())
-        .collect()
-}
 
 /// Tells why setting up a ring, or a first operation on one, failed with `error`.
 pub fn explain(error: &io::Error) -> Unavailable {
@@ -81,7 +71,7 @@ fn explain_in(error: &io::Error, around: &Surroundings) -> Unavailable {
     };
     let seccomp_remedy = "allow io_uring_setup, io_uring_enter and io_uring_register in the \
          seccomp profile (containers: run with --security-opt seccomp=PROFILE.json, a copy of \
-         the default profile with the three added; systemd: SystemCallFilter=@io-uring)";
+         the default profile with the three added; systemd: SystemCallFilter=@aio)";
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::PERM) => match around.disabled.as_deref() {
             Some("2") => unavailable(
@@ -90,11 +80,18 @@ fn explain_in(error: &io::Error, around: &Surroundings) -> Unavailable {
                 "as root: sysctl -w kernel.io_uring_disabled=0",
             ),
             Some("1") => unavailable(
-                "io_uring is switched off for unprivileged processes (sysctl \
-                 kernel.io_uring_disabled=1)"
-                    .to_owned(),
+                format!(
+                    "io_uring is switched off for unprivileged processes (sysctl \
+                     kernel.io_uring_disabled=1){}",
+                    if around.seccomp {
+                        ", or forbidden by a seccomp filter"
+                    } else {
+                        ""
+                    }
+                ),
                 "as root: sysctl -w kernel.io_uring_disabled=0, or put this user in the group \
-                 named by kernel.io_uring_group",
+                 whose number is in kernel.io_uring_group; in a container also allow io_uring in \
+                 its seccomp profile",
             ),
             _ if around.seccomp => unavailable(
                 "io_uring is forbidden to this process by a seccomp filter, as in most containers"

@@ -1,7 +1,6 @@
 //! A server from start to end: bind, start workers, wait for the signal, drain, report.
 
 use std::io::{self, Write};
-use std::net::Shutdown as Direction;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvError, RecvTimeoutError, Sender};
@@ -12,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use socket2::Socket;
 
 use crate::endpoint::{Endpoint, Listening};
 use crate::engine::Engine;
@@ -88,8 +88,8 @@ pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
     let _ = writeln!(announce, "listening on {}", listening.endpoint);
     let _ = announce.flush();
 
-    server.wait_for_signal();
-    server.drain(listening, config.drain_timeout);
+    let signal = server.wait_for_signal();
+    server.drain(signal, listening, config.drain_timeout);
     server.report()
 }
 
@@ -129,10 +129,6 @@ impl Server {
             let ready = events.clone();
             let worker = Worker {
                 index,
-                listener: listening
-                    .socket
-                    .try_clone()
-                    .context("cannot share the listener")?,
                 max_connections: max_connections / workers
                     + usize::from(index < max_connections % workers),
                 idle_timeout,
@@ -143,7 +139,11 @@ impl Server {
                     let _ = ready.send(Event::Ready);
                 }),
             };
-            spawn_worker(self.engine, worker, events.clone())?;
+            let listener = listening
+                .socket
+                .try_clone()
+                .context("cannot share the listener")?;
+            spawn_worker(self.engine, worker, listener, events.clone())?;
             self.running += 1;
         }
         let mut ready = 0;
@@ -161,28 +161,27 @@ impl Server {
     }
 
     /// Returns at the first signal, or when no worker is left.
-    fn wait_for_signal(&mut self) {
+    fn wait_for_signal(&mut self) -> Option<i32> {
         while self.running > 0 {
             match self.inbox.recv() {
-                Ok(Event::Signal(signal)) => {
-                    tracing::info!(signal = signal_name(signal), "signal received");
-                    return;
-                }
+                Ok(Event::Signal(signal)) => return Some(signal),
                 Ok(Event::Stopped(index, result)) => self.stopped(index, result),
                 Ok(Event::Ready) => {}
-                Err(RecvError) => return,
+                Err(RecvError) => return None,
             }
         }
+        None
     }
 
     /// Closes the listener, gives the open connections until the deadline, and closes the rest.
-    fn drain(&mut self, listening: Listening, timeout: Duration) {
-        tracing::info!(open = self.active(), ?timeout, "draining");
+    fn drain(&mut self, signal: Option<i32>, listening: Listening, timeout: Duration) {
         self.shutdown.drain.set();
-        // Every pending accept fails now. This comes second, so that whoever sees it fail finds
-        // the reason.
-        let _ = listening.socket.shutdown(Direction::Both);
-        drop(listening);
+        // Pending accepts fail now. This comes second, so that whoever sees one fail finds the
+        // reason.
+        listening.close();
+        // Last, because whoever reads the log may be in no hurry.
+        let signal = signal.map_or("none", signal_name);
+        tracing::info!(open = self.active(), ?timeout, signal, "draining");
 
         let deadline = Instant::now().checked_add(timeout);
         while self.running > 0 {
@@ -238,12 +237,17 @@ impl Server {
 }
 
 /// Runs one worker on a thread of its own, and tells how it stopped.
-fn spawn_worker(engine: Engine, worker: Worker, events: Sender<Event>) -> Result<()> {
+fn spawn_worker(
+    engine: Engine,
+    worker: Worker,
+    listener: Socket,
+    events: Sender<Event>,
+) -> Result<()> {
     let index = worker.index;
     thread::Builder::new()
         .name(format!("worker-{index}"))
         .spawn(move || {
-            let result = catch_unwind(AssertUnwindSafe(|| engine.run(worker)))
+            let result = catch_unwind(AssertUnwindSafe(|| engine.run(worker, listener)))
                 .unwrap_or_else(|_| Err(io::Error::other("it panicked")))
                 .map_err(|error| match error.raw_os_error() {
                     Some(_) if engine.uses_io_uring() => {
@@ -266,10 +270,7 @@ fn forward_signals(events: Sender<Event>) -> Result<()> {
         .spawn(move || {
             for (count, signal) in signals.forever().enumerate() {
                 if count > 0 {
-                    tracing::warn!(
-                        signal = signal_name(signal),
-                        "second signal, exiting at once"
-                    );
+                    // Not a word: a log that nobody reads would delay it.
                     std::process::exit(1);
                 }
                 let _ = events.send(Event::Signal(signal));
@@ -287,9 +288,9 @@ fn signal_name(signal: i32) -> &'static str {
 }
 
 fn cannot_run(engine: Engine, unavailable: &probe::Unavailable) -> String {
-    let others: Vec<_> = probe::available_engines()
-        .iter()
-        .map(|engine| engine.name())
+    let others: Vec<_> = Engine::available()
+        .filter(|&other| other != engine)
+        .map(Engine::name)
         .collect();
     format!(
         "engine {engine} cannot run here: {unavailable}\n  engines that run here: {}",
@@ -297,25 +298,46 @@ fn cannot_run(engine: Engine, unavailable: &probe::Unavailable) -> String {
     )
 }
 
+/// What to do when descriptors are short.
+const RAISE_DESCRIPTORS: &str = "raise their limit (ulimit -n, systemd: LimitNOFILE=)";
+
 /// How many workers to start, and for how many connections altogether.
 fn size(config: &Config, descriptor_limit: usize) -> (usize, usize) {
-    let workers = config.workers.min(config.engine.max_workers());
+    let engine = config.engine;
+    let mut workers = config.workers.min(engine.max_workers());
+    // Workers are there for connections, so they get half of the descriptors at most.
+    let affordable = (descriptor_limit / 2 / DESCRIPTORS_PER_WORKER).max(1);
+    if workers > affordable {
+        tracing::warn!(
+            asked = workers,
+            workers = affordable,
+            "fewer workers than asked for, descriptors are short; {RAISE_DESCRIPTORS}"
+        );
+        workers = affordable;
+    }
+
     let reserved = DESCRIPTORS_OF_PROCESS + DESCRIPTORS_PER_WORKER * workers;
     let affordable = descriptor_limit.saturating_sub(reserved).max(1);
-    let max_connections = match config.max_connections {
-        Some(asked) => {
-            if asked > affordable {
-                tracing::warn!(
-                    asked,
-                    affordable,
-                    "the descriptor limit does not allow that many connections; raise it \
-                     (ulimit -n, systemd: LimitNOFILE=)"
-                );
-            }
-            asked
-        }
-        None => affordable.min(MOST_CONNECTIONS),
-    };
+    let bearable = engine.max_connections();
+    let asked = config.max_connections;
+    if let Some(asked) = asked.filter(|&asked| asked > affordable) {
+        tracing::warn!(
+            asked,
+            affordable,
+            "descriptors may run out before that many connections; {RAISE_DESCRIPTORS}"
+        );
+    }
+    if let Some(asked) = asked.filter(|&asked| asked > bearable) {
+        tracing::warn!(
+            asked,
+            max_connections = bearable,
+            "fewer connections than asked for, engine {engine} cannot bear more; raise sysctl \
+             vm.max_map_count or use another engine"
+        );
+    }
+    let max_connections = asked
+        .unwrap_or(affordable.min(MOST_CONNECTIONS))
+        .min(bearable);
     // Every worker has room for at least one connection.
     (workers.min(max_connections), max_connections)
 }

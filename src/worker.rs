@@ -1,24 +1,20 @@
-//! What every engine is handed: the listener, the limits, the signal to stop, the counters.
+//! What every engine is handed: the limits, the signal to stop, the counters.
 
 use std::io;
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::Socket;
 
 use crate::shutdown::Shutdown;
 
 /// One worker's part of the server. An engine is a function over one of these, run on a thread of
-/// its own; it shares nothing with other workers but the listening socket.
+/// its own; it shares nothing with other workers but the listening socket and a look at their counters.
 pub struct Worker {
     /// Counts from 0.
     pub index: usize,
-    /// The socket to accept from, in blocking mode. All workers share it, and whoever of them has
-    /// room takes the next connection. It is shut down when the drain begins, which makes every
-    /// pending accept on it fail.
-    pub listener: Socket,
     /// How many connections this worker may serve at once: its share of `--max-connections`.
     pub max_connections: usize,
     /// How long no byte may move on a connection, in either direction; `None`: for ever.
@@ -32,26 +28,27 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// How long a worker that is ahead of its peers leaves the next connection to them.
-    const PAUSE: Duration = Duration::from_millis(1);
-
-    /// This worker's counters. No other worker writes to them.
+    /// This worker's counters.
     pub fn counters(&self) -> &Counters {
         &self.crew[self.index]
     }
 
-    /// How long to wait before accepting the next connection, if this worker serves clearly more
-    /// than one of its peers.
+    /// The pauses to make before accepting the next connection; none, unless this worker serves
+    /// clearly more than one of its peers.
     ///
     /// The kernel wakes workers in turn when connections come one by one, but a burst goes to
-    /// whoever is running, and would stay there. Peers that are idle take what this one leaves,
-    /// well within the pause; if none does, a pause for each connection is all the harm.
-    pub fn pause_if_ahead(&self) -> Option<Duration> {
+    /// whoever is running, and would stay there. Peers that have time take what this one leaves,
+    /// usually within the first pause. If none does, the connection waits for all pauses, which
+    /// end after 16 ms.
+    pub fn pauses_while_ahead(&self) -> impl Iterator<Item = Duration> {
+        iter::repeat_n(Duration::from_millis(1), 16).take_while(|_| self.is_ahead())
+    }
+
+    fn is_ahead(&self) -> bool {
         let fewest = self.crew.iter().map(Counters::active).min().unwrap_or(0);
         // An eighth more keeps the busiest well within one and a half times the fewest, and small
         // differences are nobody's concern.
-        let ahead = self.counters().active() > fewest + fewest / 8 + 8;
-        ahead.then_some(Self::PAUSE)
+        self.counters().active() > fewest + fewest / 8 + 8
     }
 }
 

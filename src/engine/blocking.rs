@@ -38,23 +38,22 @@ impl<'a> Open<'a> {
 
     /// Blocks until fewer than `limit` connections are open and the next has been accepted; `None`
     /// once the drain has begun.
-    pub(super) fn accept(&self, limit: usize, accepting: &mut Accepting) -> Option<Key> {
+    pub(super) fn accept(
+        &self,
+        listener: &Socket,
+        limit: usize,
+        accepting: &mut Accepting,
+    ) -> Option<Key> {
         let shutdown = &self.worker.shutdown;
         let mut sockets = self.lock();
         while sockets.len() >= limit && !shutdown.drain.is_set() {
             sockets = self.wait_for_change(sockets);
         }
         drop(sockets);
-        if let Some(pause) = self.worker.pause_if_ahead() {
-            thread::sleep(pause);
-        }
+        self.worker.pauses_while_ahead().for_each(thread::sleep);
         while !shutdown.drain.is_set() {
-            match self.worker.listener.accept() {
-                Ok((socket, _)) => {
-                    accepting.succeeded();
-                    self.worker.counters().opened();
-                    return Some(Key(self.lock().insert(Arc::new(socket))));
-                }
+            match listener.accept() {
+                Ok((socket, _)) => return Some(self.admit(socket)),
                 Err(error) => match accepting.failed(&error, shutdown) {
                     OnFailure::Stop => break,
                     OnFailure::Retry => {}
@@ -65,31 +64,42 @@ impl<'a> Open<'a> {
         None
     }
 
+    fn admit(&self, socket: Socket) -> Key {
+        self.worker.counters().opened();
+        let socket = Arc::new(socket);
+        let key = self.lock().insert(Arc::clone(&socket));
+        // `watch` closes what is in the table at the deadline; this may have come too late.
+        if self.worker.shutdown.cut.is_set() {
+            let _ = socket.shutdown(Direction::Both);
+        }
+        Key(key)
+    }
+
     /// Holds a connection's `conversation` to its end, with the idle timeout in force, and closes.
     pub(super) fn serve(&self, key: Key, conversation: impl FnOnce(&Socket) -> io::Result<()>) {
+        let mut place = self.place(key);
         let socket = Arc::clone(&self.lock()[key.0]);
         let result = self
             .limit_waiting(&socket)
             .and_then(|()| conversation(&socket));
-        self.close(
-            key,
-            match result {
-                Ok(()) => Ended::Closed,
-                // SO_RCVTIMEO or SO_SNDTIMEO has passed and not a byte was moved, see socket(7).
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ended::TimedOut,
-                Err(error) => {
-                    tracing::debug!(%error, "connection failed");
-                    Ended::Failed
-                }
-            },
-        );
+        place.ended = match result {
+            Ok(()) => Ended::Closed,
+            // SO_RCVTIMEO or SO_SNDTIMEO has passed and not a byte was moved, see socket(7).
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ended::TimedOut,
+            Err(error) => {
+                tracing::debug!(%error, "connection failed");
+                Ended::Failed
+            }
+        };
     }
 
-    /// Closes a connection as soon as nobody uses its socket any more.
-    pub(super) fn close(&self, key: Key, how: Ended) {
-        self.lock().remove(key.0);
-        self.worker.counters().closed(how);
-        self.changed.notify_all();
+    /// Gives the connection's place back, and with it the socket, when dropped.
+    pub(super) fn place(&self, key: Key) -> Place<'_> {
+        Place {
+            open: self,
+            key,
+            ended: Ended::Failed,
+        }
     }
 
     /// Blocks until the last connection has closed, then lets [`Open::watch`] return.
@@ -134,6 +144,22 @@ impl<'a> Open<'a> {
         self.changed
             .wait(sockets)
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection's claim to its place in the table, which ends with it: even a conversation that
+/// panics must not keep a drain waiting.
+pub(super) struct Place<'a> {
+    open: &'a Open<'a>,
+    key: Key,
+    ended: Ended,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.open.lock().remove(self.key.0);
+        self.open.worker.counters().closed(self.ended);
+        self.open.changed.notify_all();
     }
 }
 

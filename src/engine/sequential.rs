@@ -19,13 +19,14 @@ use crate::worker::{Accepting, Worker};
 /// The tutorial's buffer size, in bytes.
 const BUFFER: usize = 1024;
 
-pub(super) fn run(worker: Worker) -> io::Result<()> {
+pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
     let open = Open::new(&worker)?;
     thread::scope(|scope| {
         thread::Builder::new().spawn_scoped(scope, || open.watch())?;
         (worker.ready)();
         let mut accepting = Accepting::default();
-        while let Some(connection) = open.accept(1, &mut accepting) {
+        while let Some(connection) = open.accept(&listener, 1, &mut accepting) {
+            accepting.succeeded();
             open.serve(connection, converse);
         }
         open.finish();

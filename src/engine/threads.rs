@@ -3,6 +3,7 @@
 //! Each worker is a thread that accepts; each connection a thread that receives, feeds and sends,
 //! and blocks in each. The price is a stack per connection and a context switch per wake-up.
 
+use std::fs;
 use std::io::{self, Write};
 use std::thread;
 
@@ -11,21 +12,36 @@ use socket2::Socket;
 use super::blocking::{Open, receive};
 use crate::buffer;
 use crate::framing::{Framer, GREETING};
-use crate::worker::{Accepting, Ended, OnFailure, Worker};
+use crate::worker::{Accepting, OnFailure, Worker};
 
 /// A connection's stack, in bytes. The conversation needs a few hundred; its buffer is on the
 /// heap, so the rest is room for the standard library's start of a thread, and untouched pages
 /// cost nothing.
 const STACK: usize = 64 * 1024;
 
-pub(super) fn run(worker: Worker) -> io::Result<()> {
+/// How many connections can be open at once before the process runs out of memory mappings: each
+/// thread takes four (two stacks, two guard pages), and when the last of them cannot be had the
+/// standard library aborts. The rest of the process has its share, too.
+pub(super) fn max_connections() -> usize {
+    const MAPPINGS_PER_THREAD: usize = 4;
+    const MAPPINGS_OF_PROCESS: usize = 2000;
+    fs::read_to_string("/proc/sys/vm/max_map_count")
+        .ok()
+        .and_then(|count| count.trim().parse::<usize>().ok())
+        .map_or(usize::MAX, |count| {
+            (count.saturating_sub(MAPPINGS_OF_PROCESS) / MAPPINGS_PER_THREAD).max(1)
+        })
+}
+
+pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
     let open = Open::new(&worker)?;
     let open = &open;
     thread::scope(|scope| {
         thread::Builder::new().spawn_scoped(scope, || open.watch())?;
         (worker.ready)();
         let mut accepting = Accepting::default();
-        while let Some(connection) = open.accept(worker.max_connections, &mut accepting) {
+        let limit = worker.max_connections;
+        while let Some(connection) = open.accept(&listener, limit, &mut accepting) {
             // The thread looks its connection up in the table, so that when no thread can be had
             // the connection is still here to wait for one.
             while let Err(error) = thread::Builder::new()
@@ -34,13 +50,14 @@ pub(super) fn run(worker: Worker) -> io::Result<()> {
             {
                 match accepting.failed(&error, &worker.shutdown) {
                     OnFailure::Stop => {
-                        open.close(connection, Ended::Closed);
+                        drop(open.place(connection));
                         break;
                     }
                     OnFailure::Retry => {}
                     OnFailure::Wait(time) => thread::sleep(time),
                 }
             }
+            accepting.succeeded();
         }
         open.finish();
         Ok(())

@@ -41,9 +41,9 @@ use crate::worker::{Accepting, Ended, OnFailure, Worker};
 /// An idle connection is closed after this many sweeps that found it quiet.
 const SWEEPS: u8 = 8;
 
-pub(super) fn run(worker: Worker) -> io::Result<()> {
+pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
     // The ring belongs to the thread that makes it: SINGLE_ISSUER.
-    runtime()?.block_on(serve(worker))
+    runtime()?.block_on(serve(worker, listener))
 }
 
 /// Makes a runtime with the cheapest task work that the kernel offers.
@@ -89,8 +89,8 @@ struct Connection {
     quiet_sweeps: Cell<u8>,
 }
 
-async fn serve(worker: Worker) -> io::Result<()> {
-    let listener = Listener::new(&worker.listener)?;
+async fn serve(worker: Worker, listener: Socket) -> io::Result<()> {
+    let listener = Listener::new(listener)?;
     let drain = Signal::new(&worker.shutdown.drain)?;
     let cut = Signal::new(&worker.shutdown.cut)?;
     let service = Rc::new(Service {
@@ -126,7 +126,7 @@ impl Service {
                     () = drain.given() => return,
                 }
             }
-            if let Some(pause) = self.worker.pause_if_ahead() {
+            for pause in self.worker.pauses_while_ahead() {
                 time::sleep(pause).await;
             }
             match listener.accept(drain).await {
@@ -154,8 +154,13 @@ impl Service {
 
     async fn serve_connection(self: Rc<Self>, key: usize) {
         let connection = Rc::clone(&self.connections.borrow()[key]);
+        let mut place = Place {
+            service: &self,
+            key,
+            ended: Ended::Failed,
+        };
         let result = connection.converse().await;
-        let ended = match result {
+        place.ended = match result {
             _ if connection.quiet_sweeps.get() >= SWEEPS => Ended::TimedOut,
             Ok(()) => Ended::Closed,
             Err(error) => {
@@ -163,9 +168,6 @@ impl Service {
                 Ended::Failed
             }
         };
-        self.connections.borrow_mut().remove(key);
-        self.worker.counters().closed(ended);
-        self.closed.notify_one();
     }
 
     async fn all_closed(&self) {
@@ -175,7 +177,8 @@ impl Service {
     }
 
     /// Ends connections on which nothing has moved for the idle timeout, late by at most an eighth
-    /// of it.
+    /// of it (or a few milliseconds, if that is longer). A byte of a reply has moved when the
+    /// kernel takes it into the socket's send buffer.
     ///
     /// Counting sweeps instead of reading clocks keeps timers off the data path, and when the
     /// whole process has been stopped for a while, that while counts as one sweep: its clients are
@@ -193,6 +196,22 @@ impl Service {
                 connection.sweep();
             }
         }
+    }
+}
+
+/// A connection's claim to its place in the table, which ends with its task: even one that panics
+/// must not keep a drain waiting.
+struct Place<'a> {
+    service: &'a Service,
+    key: usize,
+    ended: Ended,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.service.connections.borrow_mut().remove(self.key);
+        self.service.worker.counters().closed(self.ended);
+        self.service.closed.notify_one();
     }
 }
 
@@ -272,8 +291,7 @@ enum Listener {
 }
 
 impl Listener {
-    fn new(shared: &Socket) -> io::Result<Self> {
-        let socket = shared.try_clone()?;
+    fn new(socket: Socket) -> io::Result<Self> {
         if socket.local_addr()?.is_unix() {
             socket.set_nonblocking(true)?;
             UnixListener::from_std(socket.into()).map(Self::Unix)

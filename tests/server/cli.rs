@@ -1,18 +1,20 @@
 //! What the command line accepts, refuses and explains; none of it depends on the engine.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 
 use libtest_mimic::Trial;
+use ringlab::endpoint::Endpoint;
 use ringlab::engine::Engine;
+use rustix::process::{Pid, Signal, kill_process};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
-use crate::support::{Server, ringlab};
+use crate::support::{Client, Server, ringlab};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let cases: [(&str, fn()); 8] = [
+    let cases: [(&str, fn()); 10] = [
         ("usage_errors_exit_with_2", usage_errors_exit_with_2),
         (
             "addresses_of_others_are_explained",
@@ -31,6 +33,14 @@ pub(crate) fn trials() -> Vec<Trial> {
             other_engines_run_without_io_uring,
         ),
         ("logs_are_json_on_request", logs_are_json_on_request),
+        (
+            "a_closed_stderr_does_not_disturb_the_service",
+            a_closed_stderr_does_not_disturb,
+        ),
+        (
+            "few_descriptors_leave_room_for_connections",
+            few_descriptors_leave_room,
+        ),
         (
             "client_fails_on_a_wrong_reply",
             client_fails_on_a_wrong_reply,
@@ -69,6 +79,8 @@ fn usage_errors_exit_with_2() {
         &["serve", "--listen", "nowhere"],
         &["serve", "--listen", "127.0.0.1:70000"],
         &["serve", "--workers", "0"],
+        &["serve", "--workers", "18446744073709551615"],
+        &["serve", "--idle-timeout", "1us"],
         &["serve", "--max-connections", "-1"],
         &["serve", "--idle-timeout", "5"],
         &["serve", "--log-format", "xml"],
@@ -164,10 +176,58 @@ fn logs_are_json_on_request() {
     let mut command: Command = ringlab();
     command.args(["serve", "--engine", "threads", "--listen", "127.0.0.1:0"]);
     let server = Server::spawn(command.args(["--log-format", "json"]));
-    for line in server.stop().log.lines() {
+    let log = server.stop().log;
+    assert!(log.contains("draining"), "{log}");
+    for line in log.lines() {
         assert!(line.starts_with('{') && line.ends_with('}'), "{line}");
         assert!(line.contains(r#""level":"INFO""#), "{line}");
     }
+}
+
+fn a_closed_stderr_does_not_disturb() {
+    for engine in Engine::ALL {
+        let mut child = ringlab()
+            .args([
+                "serve",
+                "-v",
+                "--listen",
+                "127.0.0.1:0",
+                "--engine",
+                engine.name(),
+            ])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the server can be started");
+        drop(child.stderr.take());
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("stdout can be read");
+        let endpoint = line.trim_start_matches("listening on ").trim_end();
+        let endpoint: Endpoint = endpoint.parse().expect("it announces an endpoint");
+        let mut client = Client::connect(&endpoint).expect("the server listens");
+        client.expect(b"*");
+        // Is logged, and so are the drain and the workers' counters.
+        client.reset();
+        let mut client = Client::connect(&endpoint).expect("the server listens");
+        client.expect(b"*");
+        client.round_trip();
+        drop(client);
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("it still runs");
+        let status = child.wait().expect("it can be waited for");
+        assert_eq!(status.code(), Some(0), "{engine}");
+    }
+}
+
+fn few_descriptors_leave_room() {
+    let limited = "ulimit -n 256 && exec \"$0\" serve --workers 1000 --listen 127.0.0.1:0";
+    let mut command = Command::new("sh");
+    let server = Server::spawn(command.args(["-c", limited, env!("CARGO_BIN_EXE_ringlab")]));
+    let mut clients: Vec<_> = (0..64).map(|_| server.greeted()).collect();
+    clients.iter_mut().for_each(Client::round_trip);
+    drop(clients);
+    let log = server.stop().log;
+    assert!(log.contains("fewer workers than asked for"), "{log}");
 }
 
 /// `ringlab client` against a server that sends `replies` and closes.

@@ -1,41 +1,66 @@
 //! What the server refuses, closes or makes wait, and what that costs it.
 
+use std::collections::VecDeque;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ringlab::buffer;
+use ringlab::engine::Engine;
+
 use crate::Row;
-use crate::support::Server;
+use crate::support::{self, Server};
 
 pub(crate) fn connections_beyond_the_limit_wait_in_the_backlog(row: &Row) {
     let server = Server::start(row, &["--max-connections", "3"]);
     let served = if row.concurrent() { 3 } else { 1 };
     let mut inside: Vec<_> = (0..served).map(|_| server.greeted()).collect();
-    let mut waiting: Vec<_> = (0..3).map(|_| server.connect()).collect();
-    for (left, waiting) in waiting.iter_mut().enumerate() {
-        waiting.send(b"^waiting$");
-        // By the time that this is answered, a greeting too many would have come.
-        for client in inside.iter_mut().skip(left.min(served)) {
+    let mut waiting: VecDeque<_> = (0..3).map(|_| server.connect()).collect();
+    for client in &mut waiting {
+        client.send(b"^waiting$");
+    }
+    while !waiting.is_empty() {
+        // By the time that these are answered, a greeting too many would have come.
+        for client in &mut inside {
             client.round_trip();
         }
-        waiting.expect_silence();
-        if left < served {
-            // Frees one place.
-            inside[left].half_close();
-            inside[left].expect_end();
+        for client in &mut waiting {
+            client.expect_silence();
         }
-        if row.concurrent() {
-            waiting.expect(b"*");
-            waiting.expect(b"xbjujoh");
+        // One leaves, and the one that has waited longest takes the place.
+        let mut leaving = inside.remove(0);
+        leaving.half_close();
+        leaving.expect_end();
+        drop(leaving);
+        let mut next = waiting.pop_front().expect("somebody waits");
+        next.expect(b"*xbjujoh");
+        inside.push(next);
+    }
+}
+
+pub(crate) fn bursts_of_connections_are_spread_over_the_workers(row: &Row) {
+    let directory = tempfile::tempdir().expect("a directory for the socket");
+    for listen in ["127.0.0.1:0", &support::unix_endpoint(directory.path())] {
+        let server = Server::start_on(row, listen, &[]);
+        let mut clients: Vec<_> = (0..1000).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.expect(b"*");
         }
-        if !row.concurrent() {
-            return;
-        }
+        drop(clients);
+        let accepted = support::logged(&server.stop().log, "accepted");
+        assert_eq!(accepted.len(), 2, "two workers");
+        assert_eq!(accepted.iter().sum::<usize>(), 1000);
+        let busiest = accepted.iter().max().expect("two workers");
+        let fewest = accepted.iter().min().expect("two workers");
+        assert!(busiest * 2 <= fewest * 3, "{accepted:?}");
     }
 }
 
 pub(crate) fn idle_connections_are_closed(row: &Row) {
     let timeout = Duration::from_millis(300);
     let server = Server::start(row, &["--idle-timeout", "300ms"]);
+    let patient = Server::start(row, &["--idle-timeout", "0"]);
+    let mut never = patient.greeted();
+
     let start = Instant::now();
     let mut client = server.greeted();
     client.expect_end();
@@ -50,7 +75,19 @@ pub(crate) fn idle_connections_are_closed(row: &Row) {
     client.expect(b"vogjojtife");
     client.expect_end();
     let log = server.stop().log;
-    assert!(log.contains("timed_out="), "{log}");
+    assert_eq!(
+        support::logged(&log, "timed_out").iter().sum::<usize>(),
+        2,
+        "{log}"
+    );
+    assert_eq!(
+        support::logged(&log, "failed").iter().sum::<usize>(),
+        0,
+        "{log}"
+    );
+
+    // 0 means never.
+    never.round_trip();
 }
 
 pub(crate) fn active_connections_are_not_idle(row: &Row) {
@@ -67,9 +104,30 @@ pub(crate) fn active_connections_are_not_idle(row: &Row) {
     active.round_trip();
 }
 
-pub(crate) fn idle_timeout_zero_means_never(row: &Row) {
-    let server = Server::start(row, &["--idle-timeout", "0"]);
-    server.greeted().round_trip();
+pub(crate) fn idle_connections_hold_no_large_buffers(row: &Row) {
+    let server = Server::start(row, &[]);
+    drop(server.greeted());
+    let before = server.memory();
+    let message = [&b"^"[..], &[b'x'; 60_000]].concat();
+    let reply = [b'y'; 60_000];
+    let clients: Vec<_> = (0..200)
+        .map(|_| {
+            let mut client = server.greeted();
+            for _ in 0..3 {
+                client.send(&message);
+                client.expect(&reply);
+                client.send(b"$");
+            }
+            client
+        })
+        .collect();
+    let each = server.memory().saturating_sub(before) / clients.len();
+    // A thread has a stack, too.
+    let bound = buffer::WAITING + if row.engine == Engine::Threads { 24 } else { 8 } * 1024;
+    assert!(
+        each <= bound,
+        "{each} bytes for an idle connection, more than {bound}"
+    );
 }
 
 pub(crate) fn clients_that_never_read_cost_bounded_memory(row: &Row) {
@@ -101,7 +159,7 @@ pub(crate) fn clients_that_never_read_cost_bounded_memory(row: &Row) {
     });
     // One buffer of the largest size each, and as much again for everything else that belongs to
     // a connection, a thread's stack included.
-    let bound = count * 2 * ringlab::buffer::LARGEST + (1 << 20);
+    let bound = count * 2 * buffer::LARGEST + (1 << 20);
     let grown = server.memory().saturating_sub(memory);
     assert!(
         grown <= bound,

@@ -24,7 +24,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn ringlab() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringlab"));
-    command.stdin(Stdio::null());
+    command.stdin(Stdio::null()).env_remove("RUST_LOG");
     command
 }
 
@@ -271,6 +271,15 @@ impl Client {
         assert_eq!(rest, b"");
     }
 
+    /// The server closes, orderly or not, without a greeting.
+    pub(crate) fn expect_to_be_turned_away(mut self) {
+        match self.socket.read(&mut [0]) {
+            Ok(0) => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            other => panic!("{other:?} where the server should close"),
+        }
+    }
+
     /// Nothing has been received that was not expected, and the connection is open.
     pub(crate) fn expect_silence(&mut self) {
         self.socket.set_nonblocking(true).expect("a valid socket");
@@ -311,10 +320,12 @@ impl Client {
             tv_nsec: 300_000_000,
         };
         let message = [&b"^"[..], &[b'x'; 16 * 1024]].concat();
+        let mut sent = 0;
         self.socket.set_nonblocking(true).expect("a valid socket");
         loop {
+            assert!(sent < 256 << 20, "the server keeps reading");
             match self.socket.write(&message) {
-                Ok(_) => {}
+                Ok(count) => sent += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let mut fds = [PollFd::new(&self.socket, PollFlags::OUT)];
                     if poll(&mut fds, Some(&a_while)).expect("a valid socket") == 0 {
@@ -376,6 +387,19 @@ pub(crate) fn random_input(length: usize, random: &mut fastrand::Rng) -> Vec<u8>
         .collect()
 }
 
+/// The values of `name=VALUE` in a log, in order.
+pub(crate) fn logged(log: &str, name: &str) -> Vec<usize> {
+    let prefix = format!(" {name}=");
+    log.match_indices(&prefix)
+        .map(|(at, _)| {
+            let value = log[at + prefix.len()..].split_whitespace().next();
+            value
+                .and_then(|value| value.parse().ok())
+                .expect("a number")
+        })
+        .collect()
+}
+
 /// Waits for an event that announces itself nowhere. Fails the test when it does not happen.
 pub(crate) fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -385,7 +409,7 @@ pub(crate) fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
     }
 }
 
-/// A TCP address on which nobody listens right now, for the tests that need one twice.
+/// The address of a server that listens on TCP.
 pub(crate) fn address(endpoint: &Endpoint) -> SocketAddr {
     match endpoint {
         Endpoint::Tcp(address) => *address,
