@@ -8,9 +8,30 @@
 //! | `InMessage` | any other byte *b*, `^` included | (*b* + 1) mod 256 | `InMessage` |
 //!
 //! Messages have no length limit and are never collected: the machine remembers one bit.
+//!
+//! There are several paths through the same machine, a file each: `framing/reference.rs` reads
+//! like the table above, the others give the same replies faster, 64 bytes at a time where the
+//! processor allows it. A [`Framer`] takes the best that runs here.
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "vector loads and stores through pointers")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "vector loads and stores through pointers")]
+mod avx512;
+#[cfg(any(target_arch = "x86_64", test))]
+mod latch;
+mod portable;
+mod reference;
 
 /// What the server sends on accept, before it handles any input.
 pub const GREETING: &[u8] = b"*";
+
+/// Opens a message.
+const OPEN: u8 = b'^';
+
+/// Closes a message.
+const CLOSE: u8 = b'$';
 
 /// The protocol's Mealy machine, for one connection.
 ///
@@ -29,9 +50,11 @@ pub const GREETING: &[u8] = b"*";
 /// }
 /// assert_eq!(replies, b"bcdbcuf");
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Framer {
     state: State,
+    /// Runs on this processor: nobody gets to put another one here.
+    path: Path,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,11 +65,20 @@ enum State {
 }
 
 impl Framer {
-    /// A machine that has seen no input yet.
-    pub const fn new() -> Self {
+    /// A machine that has seen no input yet, on the best path that runs here.
+    pub fn new() -> Self {
         Self {
             state: State::WaitForMessage,
+            path: Path::best(),
         }
+    }
+
+    /// The same on a given path, for tests and benchmarks; `None` if that does not run here.
+    pub fn with_path(path: Path) -> Option<Self> {
+        path.is_available().then_some(Self {
+            state: State::WaitForMessage,
+            path,
+        })
     }
 
     /// Consumes `buf`, writes the reply in place at its front, returns the reply's length in bytes.
@@ -54,19 +86,95 @@ impl Framer {
     /// A reply is never longer than the input that caused it, so the buffer that a read filled is
     /// the buffer that the next write sends. What lies behind the reply is unspecified.
     pub fn feed(&mut self, buf: &mut [u8]) -> usize {
-        let mut replied = 0;
-        for at in 0..buf.len() {
-            match (self.state, buf[at]) {
-                (State::WaitForMessage, b'^') => self.state = State::InMessage,
-                (State::WaitForMessage, _) => {}
-                (State::InMessage, b'$') => self.state = State::WaitForMessage,
-                (State::InMessage, byte) => {
-                    buf[replied] = byte.wrapping_add(1);
-                    replied += 1;
-                }
+        let (replied, state) = match self.path {
+            Path::Reference => reference::feed(buf, self.state),
+            Path::Portable => portable::feed(buf, self.state),
+            #[cfg(target_arch = "x86_64")]
+            #[expect(unsafe_code, reason = "the processor has what the path needs")]
+            // SAFETY: `path` is only ever set to one that `is_available`, which has found these
+            // very features.
+            Path::Avx2 => unsafe { avx2::feed(buf, self.state) },
+            #[cfg(target_arch = "x86_64")]
+            #[expect(unsafe_code, reason = "the processor has what the path needs")]
+            // SAFETY: as above.
+            Path::Avx512 => unsafe { avx512::feed(buf, self.state) },
+        };
+        debug_assert!(replied <= buf.len());
+        self.state = state;
+        replied
+    }
+}
+
+impl Default for Framer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A way through the machine. All give the same replies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// A byte at a time: the definition of what the others must do.
+    Reference,
+    /// Blocks of bytes without a delimiter at once, on any processor.
+    Portable,
+    /// Delimiters as bit masks, replies packed by table look-up and byte shuffle (x86-64-v3).
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// Delimiters as bit masks, replies packed by one instruction (AVX-512 BW and VBMI2).
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Path {
+    /// All that this architecture has, from the simplest to the fastest.
+    pub const ALL: &'static [Self] = &[
+        Self::Reference,
+        Self::Portable,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx2,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx512,
+    ];
+
+    /// A name for benchmarks and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            Self::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => "avx512",
+        }
+    }
+
+    /// Whether this processor has what the path needs.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Reference | Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("bmi1")
+                    && is_x86_feature_detected!("popcnt")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vbmi2")
+                    && is_x86_feature_detected!("bmi1")
+                    && is_x86_feature_detected!("bmi2")
+                    && is_x86_feature_detected!("popcnt")
             }
         }
-        replied
+    }
+
+    /// The fastest that is available. The standard library asks the processor once and remembers.
+    pub fn best() -> Self {
+        let available = Self::ALL.iter().rfind(|path| path.is_available());
+        available.copied().unwrap_or(Self::Portable)
     }
 }
 
@@ -75,9 +183,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Replies to `segments`, fed one after the other to one machine.
-    fn replies<'a>(segments: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
-        let mut framer = Framer::new();
+    /// Machines on every path that this processor can run.
+    fn framers() -> impl Iterator<Item = Framer> {
+        Path::ALL.iter().filter_map(|&path| Framer::with_path(path))
+    }
+
+    /// What `framer` replies to `segments`.
+    fn replies_of<'a>(mut framer: Framer, segments: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
         let mut all = Vec::new();
         for segment in segments {
             let mut buf = segment.to_vec();
@@ -85,6 +197,12 @@ mod tests {
             all.extend_from_slice(&buf[..replied]);
         }
         all
+    }
+
+    /// What the reference replies to `segments`, fed one after the other to one machine.
+    fn replies<'a>(segments: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+        let reference = Framer::with_path(Path::Reference).expect("runs everywhere");
+        replies_of(reference, segments)
     }
 
     /// The table of the module documentation, written a second time without state or buffers in
@@ -142,17 +260,74 @@ mod tests {
 
     #[test]
     fn an_empty_input_changes_nothing() {
-        let mut framer = Framer::new();
-        framer.feed(&mut b"^".to_vec());
-        let before = framer.clone();
-        assert_eq!(framer.feed(&mut []), 0);
-        assert_eq!(framer, before);
+        for mut framer in framers() {
+            framer.feed(&mut b"^".to_vec());
+            let before = framer.clone();
+            assert_eq!(framer.feed(&mut []), 0);
+            assert_eq!(framer, before);
+        }
+    }
+
+    /// Input of `length` bytes at `offset` from an address that is aligned for any vector, with
+    /// guards around it: nothing but the input may change.
+    fn feed_at(framer: &mut Framer, input: &[u8], offset: usize) -> Vec<u8> {
+        #[repr(align(64))]
+        struct Aligned([u8; 64 + 300 + 64]);
+        let mut memory = Aligned([0xA5; 64 + 300 + 64]);
+        let end = offset + input.len();
+        memory.0[offset..end].copy_from_slice(input);
+        let replied = framer.feed(&mut memory.0[offset..end]);
+        assert!(
+            memory.0[..offset].iter().all(|&byte| byte == 0xA5),
+            "wrote before the buffer"
+        );
+        assert!(
+            memory.0[end..].iter().all(|&byte| byte == 0xA5),
+            "wrote behind the buffer"
+        );
+        memory.0[offset..offset + replied].to_vec()
+    }
+
+    #[test]
+    fn every_length_at_every_alignment_gives_what_the_reference_gives() {
+        // Delimiters at positions that meet each other and the ends of vectors in all ways.
+        let source: Vec<u8> = (0..1000_u32)
+            .map(|at| match at.wrapping_mul(2_654_435_761) >> 24 {
+                0..24 => b'^',
+                24..48 => b'$',
+                other => other as u8,
+            })
+            .collect();
+        for framer in framers() {
+            for length in 0..=300 {
+                for offset in 0..64 {
+                    let input = &source[length + offset..][..length];
+                    for opened in [&b""[..], b"^"] {
+                        let mut framer = framer.clone();
+                        framer.feed(&mut opened.to_vec());
+                        let mut reference = Framer::with_path(Path::Reference).unwrap();
+                        reference.feed(&mut opened.to_vec());
+                        let reply = feed_at(&mut framer, input, offset);
+                        assert_eq!(reply, feed_at(&mut reference, input, 0), "{framer:?}");
+                        assert_eq!(framer.state, reference.state, "{framer:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_best_path_is_one_that_runs_here() {
+        assert!(Path::best().is_available());
+        assert_ne!(Path::best(), Path::Reference);
     }
 
     proptest! {
         #[test]
         fn replies_are_what_splitting_at_the_delimiters_gives(input in soup()) {
-            prop_assert_eq!(replies([&input[..]]), by_splitting(&input));
+            for framer in framers() {
+                prop_assert_eq!(replies_of(framer, [&input[..]]), by_splitting(&input));
+            }
         }
 
         #[test]
@@ -163,18 +338,22 @@ mod tests {
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();
             cuts.extend([0, input.len()]);
             cuts.sort_unstable();
-            let segments = cuts.windows(2).map(|ends| &input[ends[0]..ends[1]]);
-            prop_assert_eq!(replies(segments), replies([&input[..]]));
+            let whole = replies([&input[..]]);
+            for framer in framers() {
+                let segments = cuts.windows(2).map(|ends| &input[ends[0]..ends[1]]);
+                prop_assert_eq!(replies_of(framer, segments), &whole[..]);
+            }
         }
 
         #[test]
         fn a_reply_is_never_longer_than_its_input(input in soup(), in_message: bool) {
-            let mut framer = Framer::new();
-            if in_message {
-                framer.feed(&mut b"^".to_vec());
+            for mut framer in framers() {
+                if in_message {
+                    framer.feed(&mut b"^".to_vec());
+                }
+                let mut buf = input.clone();
+                prop_assert!(framer.feed(&mut buf) <= input.len());
             }
-            let mut buf = input.clone();
-            prop_assert!(framer.feed(&mut buf) <= input.len());
         }
     }
 }

@@ -1,0 +1,5 @@
+//! What ringlab is measured with.
+//!
+//! [`inputs`] are the byte streams that the benchmarks in `benches/` feed to the framer.
+
+pub mod inputs;
