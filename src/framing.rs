@@ -19,7 +19,6 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "vector loads and stores through pointers")]
 mod avx512;
-#[cfg(any(target_arch = "x86_64", test))]
 mod latch;
 mod portable;
 mod reference;
@@ -116,7 +115,7 @@ impl Default for Framer {
 pub enum Path {
     /// A byte at a time: the definition of what the others must do.
     Reference,
-    /// Blocks of bytes without a delimiter at once, on any processor.
+    /// Delimiters as bit masks, replies packed by moves from a table; on any processor.
     Portable,
     /// Delimiters as bit masks, replies packed by table look-up and byte shuffle (x86-64-v3).
     #[cfg(target_arch = "x86_64")]
