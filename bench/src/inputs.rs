@@ -25,29 +25,26 @@ pub fn messages(length: usize, size: usize) -> Input {
 /// each.
 pub fn adversarial(size: usize) -> Vec<Input> {
     let mut random = fastrand::Rng::with_seed(1);
-    let mut input = |name: &str, mut byte: Box<dyn FnMut(usize, &mut fastrand::Rng) -> u8>| Input {
-        name: format!("adversarial/{name}"),
-        bytes: (0..size).map(|at| byte(at, &mut random)).collect(),
-    };
+    let mut coin = move |sides: u8| random.u8(0..sides);
     vec![
-        input("all opening", Box::new(|_, _| b'^')),
-        input("all closing", Box::new(|_, _| b'$')),
-        input(
-            "alternating",
-            Box::new(|at, _| if at % 2 == 0 { b'^' } else { b'$' }),
-        ),
-        input("random bytes", Box::new(|_, random| random.u8(..))),
-        input(
-            "random delimiters",
-            Box::new(|_, random| if random.bool() { b'^' } else { b'$' }),
-        ),
-        input(
-            "delimiters in every third byte",
-            Box::new(|_, random| match random.u8(0..6) {
-                0 => b'^',
-                1 => b'$',
-                _ => b'm',
-            }),
-        ),
+        stream("all opening", size, |_| b'^'),
+        stream("all closing", size, |_| b'$'),
+        stream("alternating", size, |at| [b'^', b'$'][at % 2]),
+        stream("random bytes", size, |_| coin(255)),
+        stream("random delimiters", size, |_| {
+            [b'^', b'$'][usize::from(coin(2))]
+        }),
+        stream("a delimiter in three bytes", size, |_| match coin(6) {
+            0 => b'^',
+            1 => b'$',
+            _ => b'm',
+        }),
     ]
+}
+
+fn stream(name: &str, size: usize, byte: impl FnMut(usize) -> u8) -> Input {
+    Input {
+        name: format!("adversarial/{name}"),
+        bytes: (0..size).map(byte).collect(),
+    }
 }
