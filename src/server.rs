@@ -207,6 +207,7 @@ impl Server {
 
     fn stopped(&mut self, index: usize, result: Result<()>) {
         self.running -= 1;
+        self.crew[index].stop();
         if let Err(error) = result {
             tracing::error!(
                 worker = index,

@@ -3,7 +3,7 @@
 use std::io;
 use std::iter;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -38,14 +38,17 @@ impl Worker {
     ///
     /// The kernel wakes workers in turn when connections come one by one, but a burst goes to
     /// whoever is running, and would stay there. Peers that have time take what this one leaves,
-    /// usually within the first pause. If none does, the connection waits for all pauses, which
-    /// end after 16 ms.
+    /// usually within the first pause. If none does, the connection waits for all sixteen.
     pub fn pauses_while_ahead(&self) -> impl Iterator<Item = Duration> {
         iter::repeat_n(Duration::from_millis(1), 16).take_while(|_| self.is_ahead())
     }
 
     fn is_ahead(&self) -> bool {
-        let fewest = self.crew.iter().map(Counters::active).min().unwrap_or(0);
+        let peers = self
+            .crew
+            .iter()
+            .filter(|peer| !peer.stopped.load(Ordering::Relaxed));
+        let fewest = peers.map(Counters::active).min().unwrap_or(0);
         // An eighth more keeps the busiest well within one and a half times the fewest, and small
         // differences are nobody's concern.
         self.counters().active() > fewest + fewest / 8 + 8
@@ -62,6 +65,7 @@ pub struct Counters {
     accepted: AtomicU64,
     timed_out: AtomicU64,
     failed: AtomicU64,
+    stopped: AtomicBool,
 }
 
 /// How a connection ended, other than by its client closing or by the drain's deadline.
@@ -90,6 +94,11 @@ impl Counters {
             Ended::Failed => _ = self.failed.fetch_add(1, Ordering::Relaxed),
         }
         self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The worker is no more: it accepts nothing, so nobody need wait for it.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
     }
 
     /// Connections open now.

@@ -46,12 +46,14 @@ fn stream(random: &mut fastrand::Rng) -> Vec<u8> {
 /// Feeds `stream` in random pieces to a machine on each path and compares after each piece.
 fn compare(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
-    let stream = stream(&mut random);
+    let mut stream = stream(&mut random);
     let mut reference = Framer::with_path(Path::Reference).expect("runs everywhere");
     let mut framers: Vec<_> = Path::ALL
         .iter()
         .filter_map(|&path| Some((path, Framer::with_path(path)?)))
         .collect();
+    // Ends with bytes that tell in which state they were met.
+    stream.extend_from_slice(b"x$x^x");
     let mut rest = &stream[..];
     while !rest.is_empty() {
         let length = match random.u8(0..3) {
@@ -101,5 +103,11 @@ fn every_path_gives_what_the_reference_gives() {
             break;
         }
     }
-    println!("{} inputs from seed {first} on", seed - first);
+    let paths = Path::ALL.iter().filter(|path| path.is_available());
+    let paths: Vec<_> = paths.map(|path| path.name()).collect();
+    println!(
+        "{} inputs from seed {first} on, paths {}",
+        seed - first,
+        paths.join(", ")
+    );
 }

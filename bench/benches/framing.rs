@@ -31,7 +31,7 @@ fn framing(criterion: &mut Criterion) {
             .warm_up_time(Duration::from_millis(200))
             .measurement_time(Duration::from_millis(800))
             .sample_size(20);
-        // One buffer copied over another again and again: as fast as memory gets here.
+        // One buffer copied over another again and again: what memory gives a copy.
         let mut copy = input.bytes.clone();
         group.bench_function("memcpy", |bencher| {
             bencher.iter(|| black_box(&mut copy).copy_from_slice(black_box(&input.bytes)));

@@ -33,7 +33,7 @@ impl Contender {
             buffer.copy_from_slice(input);
         }
         match self {
-            // One buffer over another again and again: as fast as memory gets here.
+            // One buffer over another again and again: what memory gives a copy.
             Self::Copy => {
                 let (to, from) = buffers.split_at_mut(1);
                 let start = Instant::now();
@@ -67,7 +67,7 @@ fn median(mut values: Vec<f64>) -> (f64, f64, f64) {
 }
 
 fn main() {
-    // cargo passes `--bench`, and `cargo test --benches` nothing: then one round shows that it runs.
+    // cargo passes `--bench`, and `cargo test --benches` nothing: then a few rounds show that it runs.
     let rounds = if std::env::args().any(|arg| arg == "--bench") {
         ROUNDS
     } else {

@@ -12,12 +12,18 @@ pub struct Input {
 /// Lengths of messages, in bytes between the delimiters.
 pub const MESSAGE_LENGTHS: [usize; 8] = [1, 8, 32, 64, 256, 1024, 4096, 65536];
 
-/// Messages of `length` bytes one after the other, `size` bytes in all.
+/// Messages of `length` bytes one after the other, `size` bytes in all, from the middle of one on.
 pub fn messages(length: usize, size: usize) -> Input {
     let message = [&b"^"[..], &vec![b'm'; length], b"$"].concat();
     Input {
         name: format!("messages/{length}"),
-        bytes: message.iter().copied().cycle().take(size).collect(),
+        bytes: message
+            .iter()
+            .copied()
+            .cycle()
+            .skip(length / 2)
+            .take(size)
+            .collect(),
     }
 }
 
@@ -33,6 +39,11 @@ pub fn adversarial(size: usize) -> Vec<Input> {
         stream("random bytes", size, |_| up_to(255)),
         stream("random delimiters", size, |_| {
             [b'^', b'$'][usize::from(up_to(1))]
+        }),
+        stream("a message in 64 bytes", size, |at| match at % 64 {
+            31 => b'^',
+            32 => b'$',
+            _ => b'm',
         }),
         stream("a delimiter in three bytes", size, |_| match up_to(5) {
             0 => b'^',

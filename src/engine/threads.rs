@@ -41,7 +41,7 @@ pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
         (worker.ready)();
         let mut accepting = Accepting::default();
         let limit = worker.max_connections;
-        while let Some(connection) = open.accept(&listener, limit, &mut accepting) {
+        'accepting: while let Some(connection) = open.accept(&listener, limit, &mut accepting) {
             // The thread looks its connection up in the table, so that when no thread can be had
             // the connection is still here to wait for one.
             while let Err(error) = thread::Builder::new()
@@ -51,7 +51,7 @@ pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
                 match accepting.failed(&error, &worker.shutdown) {
                     OnFailure::Stop => {
                         drop(open.place(connection));
-                        break;
+                        break 'accepting;
                     }
                     OnFailure::Retry => {}
                     OnFailure::Wait(time) => thread::sleep(time),

@@ -2,7 +2,8 @@
 //!
 //! A read hands its buffer to the kernel and gets it back, filled, with the completion; the framer
 //! turns the bytes into the reply in place; the write hands the same buffer to the kernel again.
-//! No copy, no allocation, and at any time exactly one owner:
+//! No copy, a new buffer only where the next one should be larger or smaller, and at any time
+//! exactly one owner:
 //!
 //! ```text
 //!    task ──read(buf)──▶ kernel ──completion──▶ task: feed(buf) ──write(buf)──▶ kernel ──▶ …

@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use super::State::{self, InMessage, WaitForMessage};
+use super::State::{self, InMessage};
 use super::latch::latch;
 use super::{CLOSE, OPEN};
 
@@ -85,10 +85,12 @@ pub(super) fn feed(buf: &mut [u8], mut state: State) -> (usize, State) {
         // SAFETY: only the `count` bytes from `read` are loaded, which end within the buffer.
         let vector = unsafe { _mm512_maskz_loadu_epi8(valid, start.add(read).cast()) };
         read += count;
-        let opened = _mm512_mask_cmpeq_epi8_mask(valid, vector, open);
-        // The bytes that are not there close the message, so that they are not replied to.
-        let closed = _mm512_cmpeq_epi8_mask(vector, close) | !valid;
+        let opened = _mm512_cmpeq_epi8_mask(vector, open);
+        let closed = _mm512_cmpeq_epi8_mask(vector, close);
+        // The bytes that are not there are loaded as zeros. Those leave the state as it is, and
+        // must not be replied to.
         let (wanted, after) = latch(opened, closed, state);
+        let wanted = wanted & valid;
         let reply = _mm512_maskz_compress_epi8(wanted, _mm512_add_epi8(vector, one));
         let packed = wanted.count_ones();
         // SAFETY: as many bytes as were packed, `count` at most, are stored from `replied` on; they
@@ -98,22 +100,7 @@ pub(super) fn feed(buf: &mut [u8], mut state: State) -> (usize, State) {
             _mm512_mask_storeu_epi8(start.add(replied).cast(), mask, reply);
         }
         replied += packed as usize;
-        state = if count == VECTOR {
-            after
-        } else {
-            after_partial(opened, closed & valid, state)
-        };
+        state = after;
     }
     (replied, state)
-}
-
-/// The state after the last bytes of a buffer: what the last delimiter among them says, or what
-/// it was before.
-#[inline(always)]
-fn after_partial(opened: u64, closed: u64, before: State) -> State {
-    match opened.leading_zeros().cmp(&closed.leading_zeros()) {
-        std::cmp::Ordering::Less => InMessage,
-        std::cmp::Ordering::Greater => WaitForMessage,
-        std::cmp::Ordering::Equal => before,
-    }
 }
