@@ -67,6 +67,18 @@ impl Path {
         }
     }
 
+    /// From how many bytes on it is faster than the reference.
+    const fn shortest(self) -> usize {
+        match self {
+            Self::Reference => 0,
+            Self::Portable => 64,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => 64,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => 20,
+        }
+    }
+
     pub(super) fn runnable(self) -> Option<Runnable> {
         self.is_available().then_some(Runnable(self))
     }
@@ -88,11 +100,17 @@ impl Runnable {
 
     #[inline]
     pub(super) fn feed(self, buf: &mut [u8], state: State) -> (usize, State) {
-        match self.0 {
+        // A vector that is mostly empty costs more than it saves.
+        let path = if buf.len() < self.0.shortest() {
+            Path::Reference
+        } else {
+            self.0
+        };
+        match path {
             Path::Reference => reference::feed(buf, state),
             Path::Portable => portable::feed(buf, state),
-            // SAFETY: `is_available` has found the features that the function is compiled for, or
-            // there would be no such `Runnable`.
+            // SAFETY: `path` is `self.0` here, for which `is_available` has found the features that
+            // the function is compiled for, or there would be no such `Runnable`.
             #[cfg(target_arch = "x86_64")]
             Path::Avx2 => unsafe { avx2::feed(buf, state) },
             // SAFETY: as above.
