@@ -11,7 +11,8 @@ use rustix::io::Errno;
 use crate::shutdown::Shutdown;
 
 /// One worker's part of the server. An engine is a function over one of these, run on a thread of
-/// its own; it shares nothing with other workers but the listening socket and a look at their counters.
+/// its own; it shares nothing with other workers but the listening socket and a look at their
+/// counters.
 pub struct Worker {
     /// Counts from 0.
     pub index: usize,
@@ -143,7 +144,8 @@ pub struct Accepting {
 
 impl Accepting {
     const SHORTEST_WAIT: Duration = Duration::from_millis(10);
-    const LONGEST_WAIT: Duration = Duration::from_millis(160);
+    /// How often the wait doubles while failures go on: up to 160 ms.
+    const DOUBLINGS: u32 = 4;
 
     /// Decides how to go on after `error`. The first of a series is logged.
     pub fn failed(&mut self, error: &io::Error, shutdown: &Shutdown) -> OnFailure {
@@ -173,9 +175,9 @@ impl Accepting {
         if self.failures == 0 {
             tracing::warn!(%error, "cannot accept connections for now; clients wait in the backlog");
         }
-        let wait = Self::SHORTEST_WAIT * 2u32.pow(self.failures.min(4));
+        let doublings = self.failures.min(Self::DOUBLINGS);
         self.failures = self.failures.saturating_add(1);
-        OnFailure::Wait(wait.min(Self::LONGEST_WAIT))
+        OnFailure::Wait(Self::SHORTEST_WAIT * 2u32.pow(doublings))
     }
 
     /// A connection is being served: the series of failures, if there was one, is over.
@@ -219,7 +221,7 @@ mod tests {
             for _ in 0..100 {
                 last = accepting.failed(&errno.into(), &Shutdown::new().unwrap());
             }
-            assert_eq!(last, OnFailure::Wait(Accepting::LONGEST_WAIT));
+            assert_eq!(last, OnFailure::Wait(Duration::from_millis(160)));
             accepting.succeeded();
             assert_eq!(accepting.failures, 0);
         }
