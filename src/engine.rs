@@ -4,8 +4,11 @@
 //! read side by side and every difference is a difference of I/O model.
 
 mod blocking;
+mod epoll;
 mod sequential;
+mod signal;
 mod threads;
+mod tokio;
 mod tokio_uring;
 
 use std::fmt;
@@ -26,19 +29,31 @@ pub enum Engine {
     Sequential,
     /// Blocking, a thread per connection
     Threads,
+    /// Readiness: one epoll loop, a buffer for all connections
+    Epoll,
+    /// Readiness: a task per connection, through tokio
+    Tokio,
     /// Completion: io_uring, a task per connection, owned buffers
     TokioUring,
 }
 
 impl Engine {
     /// All of them, from the oldest model to the newest.
-    pub const ALL: [Self; 3] = [Self::Sequential, Self::Threads, Self::TokioUring];
+    pub const ALL: [Self; 5] = [
+        Self::Sequential,
+        Self::Threads,
+        Self::Epoll,
+        Self::Tokio,
+        Self::TokioUring,
+    ];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Sequential => "sequential",
             Self::Threads => "threads",
+            Self::Epoll => "epoll",
+            Self::Tokio => "tokio",
             Self::TokioUring => "tokio-uring",
         }
     }
@@ -50,7 +65,7 @@ impl Engine {
     /// Why it does not, and what to do about it.
     pub fn availability(self) -> Result<(), Unavailable> {
         match self {
-            Self::Sequential | Self::Threads => Ok(()),
+            Self::Sequential | Self::Threads | Self::Epoll | Self::Tokio => Ok(()),
             Self::TokioUring => tokio_uring::try_out().map_err(|error| probe::explain(&error)),
         }
     }
@@ -65,8 +80,8 @@ impl Engine {
     /// How many connections its model can bear on this machine, beyond what descriptors allow.
     pub fn max_connections(self) -> usize {
         match self {
-            Self::Sequential | Self::TokioUring => usize::MAX,
             Self::Threads => threads::max_connections(),
+            Self::Sequential | Self::Epoll | Self::Tokio | Self::TokioUring => usize::MAX,
         }
     }
 
@@ -74,7 +89,7 @@ impl Engine {
     pub const fn max_workers(self) -> usize {
         match self {
             Self::Sequential => 1,
-            Self::Threads | Self::TokioUring => usize::MAX,
+            Self::Threads | Self::Epoll | Self::Tokio | Self::TokioUring => usize::MAX,
         }
     }
 
@@ -101,6 +116,8 @@ impl Engine {
         match self {
             Self::Sequential => sequential::run(worker, listener),
             Self::Threads => threads::run(worker, listener),
+            Self::Epoll => epoll::run(worker, listener),
+            Self::Tokio => tokio::run(worker, listener),
             Self::TokioUring => tokio_uring::run(worker, listener),
         }
     }

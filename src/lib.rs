@@ -9,7 +9,8 @@
 //!   place. It does no I/O and knows nothing.
 //! - [`shutdown`] is one signal that every engine can wait for, and [`worker`] is everything that
 //!   an engine is handed: listener, limits, that signal, counters.
-//! - [`buffer`] decides how large the next read should be.
+//! - [`buffer`] decides how large the next read should be, and [`idle`] when nobody moves any
+//!   more.
 //! - [`engine`] is the point of it all. Each of its files is one model of I/O, one function over
 //!   one [`worker::Worker`]: start with `engine/threads.rs`, where a conversation reads from top
 //!   to bottom, then see in `engine/tokio_uring.rs` what becomes of it when the kernel completes
@@ -26,6 +27,7 @@ pub mod client;
 pub mod endpoint;
 pub mod engine;
 pub mod framing;
+pub mod idle;
 pub mod probe;
 pub mod server;
 pub mod shutdown;

@@ -4,7 +4,7 @@ use std::io;
 use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -41,9 +41,10 @@ impl Worker {
     /// whoever is running, and would stay there. Peers that have time take what this one leaves,
     /// usually within the first pause. If none does, the connection waits for all sixteen.
     pub fn pauses_while_ahead(&self) -> impl Iterator<Item = Duration> {
-        iter::repeat_n(Duration::from_millis(1), 16).take_while(|_| self.is_ahead())
+        iter::repeat_n(PAUSE, PAUSES).take_while(|_| self.is_ahead())
     }
 
+    /// Whether this worker serves clearly more connections than one of its peers.
     fn is_ahead(&self) -> bool {
         let peers = self
             .crew
@@ -55,6 +56,10 @@ impl Worker {
         self.counters().active() > fewest + fewest / 8 + 8
     }
 }
+
+/// How long a worker that is ahead leaves the next connection to its peers, and how often.
+const PAUSE: Duration = Duration::from_millis(1);
+const PAUSES: usize = 16;
 
 /// What happened on one worker's connections so far.
 ///
@@ -186,6 +191,72 @@ impl Accepting {
             tracing::info!(failures = self.failures, "accepting connections again");
             self.failures = 0;
         }
+    }
+}
+
+/// [`Accepting`], and the limits, for an event loop: it must not sleep, so it is told when to come
+/// back instead.
+#[derive(Debug, Default)]
+pub struct Door {
+    accepting: Accepting,
+    shut_until: Option<Instant>,
+    /// Pauses made for the peers before the next connection.
+    pauses: usize,
+}
+
+/// What an event loop does about the next connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Accept it; then ask again.
+    Accept,
+    /// Ask again after this time.
+    Later(Duration),
+    /// Ask again when a connection has closed.
+    Full,
+    /// The drain has begun: accept no more.
+    Stop,
+}
+
+impl Door {
+    /// Decides about the next connection while `open` of the worker's are open.
+    pub fn next(&mut self, worker: &Worker, open: usize) -> Next {
+        if worker.shutdown.drain.is_set() {
+            return Next::Stop;
+        }
+        if open >= worker.max_connections {
+            return Next::Full;
+        }
+        if let Some(until) = self.shut_until {
+            let left = until.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                return Next::Later(left);
+            }
+            self.shut_until = None;
+        }
+        if self.pauses < PAUSES && worker.is_ahead() {
+            self.pauses += 1;
+            self.shut_for(PAUSE);
+            return Next::Later(PAUSE);
+        }
+        self.pauses = 0;
+        Next::Accept
+    }
+
+    /// Accepting failed with `error`: the next connection may have to wait.
+    pub fn failed(&mut self, error: &io::Error, shutdown: &Shutdown) {
+        match self.accepting.failed(error, shutdown) {
+            OnFailure::Stop | OnFailure::Retry => {}
+            OnFailure::Wait(time) => self.shut_for(time),
+        }
+    }
+
+    /// A connection is being served.
+    pub fn succeeded(&mut self) {
+        self.accepting.succeeded();
+    }
+
+    fn shut_for(&mut self, time: Duration) {
+        self.shut_until = Some(Instant::now() + time);
     }
 }
 

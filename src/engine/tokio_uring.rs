@@ -15,18 +15,16 @@
 //! gone calls `shutdown(2)` on its socket, the pending operation completes, and the task that
 //! awaits it ends like any other.
 
-use std::cell::{Cell, RefCell};
-use std::future::{pending, poll_fn};
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown as Direction;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::Duration;
 
 use slab::Slab;
 use socket2::Socket;
 use tokio::net::UnixListener;
-use tokio::net::unix::pipe;
 use tokio::select;
 use tokio::sync::Notify;
 use tokio::time::{self, MissedTickBehavior};
@@ -34,13 +32,11 @@ use tokio_uring::Runtime;
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::{TcpListener, TcpStream, UnixStream};
 
+use super::signal::Signal;
 use crate::buffer;
 use crate::framing::{Framer, GREETING};
-use crate::shutdown::Event;
+use crate::idle::{self, Quiet};
 use crate::worker::{Accepting, Ended, OnFailure, Worker};
-
-/// An idle connection is closed after this many sweeps that found it quiet.
-const SWEEPS: u8 = 8;
 
 pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
     // The ring belongs to the thread that makes it: SINGLE_ISSUER.
@@ -84,10 +80,7 @@ struct Service {
 struct Connection {
     /// TCP or Unix: once connected, the same operations serve both.
     stream: TcpStream,
-    /// Whether a byte has moved since the last sweep.
-    moved: Cell<bool>,
-    /// How many sweeps in a row found that none had.
-    quiet_sweeps: Cell<u8>,
+    quiet: Quiet,
 }
 
 async fn serve(worker: Worker, listener: Socket) -> io::Result<()> {
@@ -148,8 +141,7 @@ impl Service {
         self.worker.counters().opened();
         self.connections.borrow_mut().insert(Rc::new(Connection {
             stream,
-            moved: Cell::new(false),
-            quiet_sweeps: Cell::new(0),
+            quiet: Quiet::default(),
         }))
     }
 
@@ -162,7 +154,7 @@ impl Service {
         };
         let result = connection.converse().await;
         place.ended = match result {
-            _ if connection.quiet_sweeps.get() >= SWEEPS => Ended::TimedOut,
+            _ if connection.quiet.is_idle() => Ended::TimedOut,
             Ok(()) => Ended::Closed,
             Err(error) => {
                 tracing::debug!(%error, "connection failed");
@@ -177,24 +169,18 @@ impl Service {
         }
     }
 
-    /// Ends connections on which nothing has moved for the idle timeout, late by at most an eighth
-    /// of it (or a few milliseconds, if that is longer). A byte of a reply has moved when the
-    /// kernel takes it into the socket's send buffer.
-    ///
-    /// Counting sweeps instead of reading clocks keeps timers off the data path, and when the
-    /// whole process has been stopped for a while, that while counts as one sweep: its clients are
-    /// not all found idle at once.
     async fn close_idle_connections(self: Rc<Self>) {
         let Some(timeout) = self.worker.idle_timeout else {
             return;
         };
-        let period = (timeout / u32::from(SWEEPS)).max(Duration::from_millis(1));
-        let mut sweeps = time::interval(period);
+        let mut sweeps = time::interval(idle::period(timeout));
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             sweeps.tick().await;
             for (_, connection) in self.connections.borrow().iter() {
-                connection.sweep();
+                if connection.quiet.sweep() {
+                    connection.end();
+                }
             }
         }
     }
@@ -227,7 +213,7 @@ impl Connection {
             if count == 0 {
                 return Ok(());
             }
-            self.moved.set(true);
+            self.quiet.moved();
 
             let mut reply = received;
             let replied = framer.feed(&mut reply);
@@ -253,26 +239,13 @@ impl Connection {
             match result {
                 Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), slice.into_inner()),
                 Ok(sent) => {
-                    self.moved.set(true);
+                    self.quiet.moved();
                     rest = slice.slice(sent..);
                 }
                 Err(error) => return (Err(error), slice.into_inner()),
             }
         }
         (Ok(()), rest.into_inner())
-    }
-
-    fn sweep(&self) {
-        if self.moved.replace(false) {
-            // May come at once after the byte: the timeout is counted from here.
-            self.quiet_sweeps.set(0);
-            return;
-        }
-        self.quiet_sweeps
-            .set(self.quiet_sweeps.get().saturating_add(1));
-        if self.quiet_sweeps.get() >= SWEEPS {
-            self.end();
-        }
     }
 
     /// Completes the pending read with 0, or the pending write with an error. The task that awaits
@@ -321,22 +294,6 @@ impl Listener {
                 // Named after TCP, but read(2) and write(2) do not ask what kind of socket it is.
                 Ok(TcpStream::from_std(OwnedFd::from(stream).into()))
             }
-        }
-    }
-}
-
-/// An [`Event`] that tasks can wait for.
-struct Signal(pipe::Receiver);
-
-impl Signal {
-    fn new(event: &Event) -> io::Result<Self> {
-        pipe::Receiver::from_owned_fd(event.try_clone_fd()?).map(Self)
-    }
-
-    async fn given(&self) {
-        // Fails only when the runtime is shutting down, which ends this task too.
-        if self.0.readable().await.is_err() {
-            pending::<()>().await;
         }
     }
 }

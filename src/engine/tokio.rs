@@ -1,0 +1,239 @@
+//! Readiness, a task per connection: what most Rust programs do today, through tokio.
+//!
+//! A worker is a runtime on its own thread, a connection a task that reads, feeds and writes as a
+//! thread would, and gives way to others where a thread would block. Below lies epoll: it reports
+//! that a socket can be read, and the read is then an ordinary system call into a buffer that the
+//! task lends for just that long. So a task can be aborted wherever it waits, and leaves nothing
+//! behind. That is the difference to read for in `tokio_uring.rs`.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+
+use slab::Slab;
+use socket2::Socket;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::{self, LocalRuntime};
+use tokio::select;
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::{self, MissedTickBehavior};
+
+use super::signal::Signal;
+use crate::buffer;
+use crate::framing::{Framer, GREETING};
+use crate::idle::{self, Quiet};
+use crate::worker::{Accepting, Ended, OnFailure, Worker};
+
+pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
+    runtime()?.block_on(serve(worker, listener))
+}
+
+fn runtime() -> io::Result<LocalRuntime> {
+    runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(runtime::LocalOptions::default())
+}
+
+/// What the tasks of one worker share.
+struct Service {
+    worker: Worker,
+    connections: RefCell<Slab<Connection>>,
+    /// A connection has closed. Only the task that accepts waits for this.
+    closed: Notify,
+}
+
+/// A connection as seen from outside its task.
+struct Connection {
+    quiet: Rc<Quiet>,
+    task: AbortHandle,
+}
+
+async fn serve(worker: Worker, listener: Socket) -> io::Result<()> {
+    let listener = Listener::new(listener)?;
+    let drain = Signal::new(&worker.shutdown.drain)?;
+    let cut = Signal::new(&worker.shutdown.cut)?;
+    let service = Rc::new(Service {
+        worker,
+        connections: RefCell::default(),
+        closed: Notify::new(),
+    });
+    spawn_local(service.clone().close_idle_connections());
+    (service.worker.ready)();
+
+    service.accept_until(&drain, listener).await;
+
+    select! {
+        () = service.all_closed() => return Ok(()),
+        () = cut.given() => {}
+    }
+    for (_, connection) in service.connections.borrow().iter() {
+        connection.task.abort();
+    }
+    service.all_closed().await;
+    Ok(())
+}
+
+impl Service {
+    /// Accepts and serves until the drain begins.
+    async fn accept_until(self: &Rc<Self>, drain: &Signal, listener: Listener) {
+        let mut accepting = Accepting::default();
+        loop {
+            while self.connections.borrow().len() >= self.worker.max_connections {
+                select! {
+                    () = self.closed.notified() => {}
+                    () = drain.given() => return,
+                }
+            }
+            for pause in self.worker.pauses_while_ahead() {
+                time::sleep(pause).await;
+            }
+            let accepted = select! {
+                accepted = listener.accept(self) => accepted,
+                () = drain.given() => return,
+            };
+            match accepted {
+                Ok(()) => accepting.succeeded(),
+                Err(error) => match accepting.failed(&error, &self.worker.shutdown) {
+                    OnFailure::Stop => return,
+                    OnFailure::Retry => {}
+                    OnFailure::Wait(time) => time::sleep(time).await,
+                },
+            }
+        }
+    }
+
+    /// Gives a new connection its place in the table and its task.
+    fn admit<S: AsyncRead + AsyncWrite + Unpin + 'static>(self: &Rc<Self>, stream: S) {
+        self.worker.counters().opened();
+        let quiet = Rc::new(Quiet::default());
+        let mut connections = self.connections.borrow_mut();
+        let entry = connections.vacant_entry();
+        let place = Place {
+            service: Rc::clone(self),
+            key: entry.key(),
+            quiet: Rc::clone(&quiet),
+            ended: Ended::Closed,
+        };
+        let task = spawn_local(place.serve(stream)).abort_handle();
+        entry.insert(Connection { quiet, task });
+    }
+
+    async fn all_closed(&self) {
+        while !self.connections.borrow().is_empty() {
+            self.closed.notified().await;
+        }
+    }
+
+    async fn close_idle_connections(self: Rc<Self>) {
+        let Some(timeout) = self.worker.idle_timeout else {
+            return;
+        };
+        let mut sweeps = time::interval(idle::period(timeout));
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            sweeps.tick().await;
+            for (_, connection) in self.connections.borrow().iter() {
+                if connection.quiet.sweep() {
+                    connection.task.abort();
+                }
+            }
+        }
+    }
+}
+
+/// A connection's claim to its place in the table, which ends with its task: when the task has
+/// finished, is aborted, or panics.
+struct Place {
+    service: Rc<Service>,
+    key: usize,
+    quiet: Rc<Quiet>,
+    ended: Ended,
+}
+
+impl Place {
+    async fn serve(mut self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        if let Err(error) = converse(stream, &self.quiet).await {
+            tracing::debug!(%error, "connection failed");
+            self.ended = Ended::Failed;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.quiet.is_idle() {
+            self.ended = Ended::TimedOut;
+        }
+        self.service.connections.borrow_mut().remove(self.key);
+        self.service.worker.counters().closed(self.ended);
+        self.service.closed.notify_one();
+    }
+}
+
+async fn converse(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    quiet: &Quiet,
+) -> io::Result<()> {
+    stream.write_all(GREETING).await?;
+    let mut framer = Framer::new();
+    let mut buf = vec![0; buffer::SMALLEST];
+    loop {
+        let received = stream.read(&mut buf).await?;
+        if received == 0 {
+            return Ok(());
+        }
+        quiet.moved();
+        let replied = framer.feed(&mut buf[..received]);
+        let mut rest = &buf[..replied];
+        while !rest.is_empty() {
+            let sent = stream.write(rest).await?;
+            if sent == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            quiet.moved();
+            rest = &rest[sent..];
+        }
+        let size = buffer::next_size(buf.len(), received);
+        if size != buf.len() {
+            buf = vec![0; size];
+        }
+    }
+}
+
+/// The shared listening socket, as this worker's runtime accepts from it.
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    fn new(socket: Socket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        if socket.local_addr()?.is_unix() {
+            UnixListener::from_std(socket.into()).map(Self::Unix)
+        } else {
+            TcpListener::from_std(socket.into()).map(Self::Tcp)
+        }
+    }
+
+    /// Waits for the next connection and has it served.
+    ///
+    /// Unlike `accept`, `poll_accept` lets other tasks run between its attempts, which matters
+    /// when a Unix listener is shut down: it is then readable for ever and yet says EAGAIN.
+    async fn accept(&self, service: &Rc<Service>) -> io::Result<()> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = poll_fn(|context| listener.poll_accept(context)).await?;
+                service.admit(stream);
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = poll_fn(|context| listener.poll_accept(context)).await?;
+                service.admit(stream);
+            }
+        }
+        Ok(())
+    }
+}
