@@ -13,6 +13,7 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::client;
 use crate::endpoint::Endpoint;
 use crate::engine::Engine;
+use crate::features::Choice;
 use crate::server::{self, Config};
 
 /// A TCP server on io_uring, beside the classic concurrency models it is measured against
@@ -57,6 +58,22 @@ struct Serve {
     /// How long open connections may go on after SIGTERM or SIGINT
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     drain_timeout: Duration,
+
+    /// What the engine uring uses of io_uring: `auto`, or a comma list in which `-name` switches a
+    /// feature off, `+name` asks for one, and `none` in front starts from nothing; see `ringlab
+    /// probe` for the names
+    #[arg(
+        long,
+        value_name = "LIST",
+        default_value = "auto",
+        allow_hyphen_values = true
+    )]
+    uring_features: Choice,
+
+    /// Submissions that the engine uring's ring has room for
+    #[arg(long, value_name = "N", default_value_t = 1024,
+        value_parser = value_parser!(u32).range(1..=8192))]
+    uring_entries: u32,
 
     #[command(flatten)]
     log: Log,
@@ -126,6 +143,8 @@ impl Serve {
             max_connections: self.max_connections.map(|most| most as usize),
             idle_timeout: Some(self.idle_timeout).filter(|timeout| !timeout.is_zero()),
             drain_timeout: self.drain_timeout,
+            uring_features: self.uring_features,
+            uring_entries: self.uring_entries,
         }
     }
 }

@@ -10,6 +10,7 @@ mod signal;
 mod threads;
 mod tokio;
 mod tokio_uring;
+pub(crate) mod uring;
 
 use std::fmt;
 use std::io;
@@ -35,16 +36,19 @@ pub enum Engine {
     Tokio,
     /// Completion: io_uring, a task per connection, owned buffers
     TokioUring,
+    /// Completion: io_uring, one loop over the raw ring, with the features of new kernels
+    Uring,
 }
 
 impl Engine {
     /// All of them, from the oldest model to the newest.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Sequential,
         Self::Threads,
         Self::Epoll,
         Self::Tokio,
         Self::TokioUring,
+        Self::Uring,
     ];
 
     /// The name on the command line.
@@ -55,6 +59,7 @@ impl Engine {
             Self::Epoll => "epoll",
             Self::Tokio => "tokio",
             Self::TokioUring => "tokio-uring",
+            Self::Uring => "uring",
         }
     }
 
@@ -67,6 +72,7 @@ impl Engine {
         match self {
             Self::Sequential | Self::Threads | Self::Epoll | Self::Tokio => Ok(()),
             Self::TokioUring => tokio_uring::try_out().map_err(|error| probe::explain(&error)),
+            Self::Uring => uring::try_without_features().map_err(|error| probe::explain(&error)),
         }
     }
 
@@ -81,7 +87,7 @@ impl Engine {
     pub fn max_connections(self) -> usize {
         match self {
             Self::Threads => threads::max_connections(),
-            Self::Sequential | Self::Epoll | Self::Tokio | Self::TokioUring => usize::MAX,
+            _ => usize::MAX,
         }
     }
 
@@ -89,13 +95,13 @@ impl Engine {
     pub const fn max_workers(self) -> usize {
         match self {
             Self::Sequential => 1,
-            Self::Threads | Self::Epoll | Self::Tokio | Self::TokioUring => usize::MAX,
+            _ => usize::MAX,
         }
     }
 
     /// Whether it needs io_uring, so that its failures are explained by what forbids that.
     pub const fn uses_io_uring(self) -> bool {
-        matches!(self, Self::TokioUring)
+        matches!(self, Self::TokioUring | Self::Uring)
     }
 
     /// Whether its sockets have Nagle's algorithm switched off (TCP_NODELAY).
@@ -119,6 +125,7 @@ impl Engine {
             Self::Epoll => epoll::run(worker, listener),
             Self::Tokio => tokio::run(worker, listener),
             Self::TokioUring => tokio_uring::run(worker, listener),
+            Self::Uring => uring::run(worker, listener),
         }
     }
 }

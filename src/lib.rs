@@ -11,6 +11,7 @@
 //!   an engine is handed: listener, limits, that signal, counters.
 //! - [`buffer`] decides how large the next read should be, and [`idle`] when nobody moves any
 //!   more.
+//! - [`features`] names what newer kernels add to io_uring.
 //! - [`engine`] is the point of it all. Each of its files is one model of I/O, one function over
 //!   one [`worker::Worker`]: start with `engine/threads.rs`, where a conversation reads from top
 //!   to bottom, then see in `engine/tokio_uring.rs` what becomes of it when the kernel completes
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod client;
 pub mod endpoint;
 pub mod engine;
+pub mod features;
 pub mod framing;
 pub mod idle;
 pub mod probe;

@@ -14,7 +14,8 @@ use signal_hook::iterator::Signals;
 use socket2::Socket;
 
 use crate::endpoint::{Endpoint, Listening};
-use crate::engine::Engine;
+use crate::engine::{Engine, uring};
+use crate::features::{Choice, Feature, Features, RingOptions};
 use crate::probe;
 use crate::shutdown::Shutdown;
 use crate::worker::{Counters, Worker};
@@ -36,6 +37,10 @@ pub struct Config {
     pub idle_timeout: Option<Duration>,
     /// How long connections may go on after the first signal.
     pub drain_timeout: Duration,
+    /// For the engine `uring`: what to use of what the kernel has.
+    pub uring_features: Choice,
+    /// For the engine `uring`: entries of the submission queue.
+    pub uring_entries: u32,
 }
 
 /// The most connections that are accepted unless asked for more.
@@ -62,6 +67,7 @@ pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
     if let Err(unavailable) = engine.availability() {
         bail!(cannot_run(engine, &unavailable));
     }
+    let ring = ring_options(config)?;
     let (workers, max_connections) = size(config, limit);
 
     let (events, inbox) = mpsc::channel();
@@ -75,7 +81,13 @@ pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
         failures: Vec::new(),
         inbox,
     };
-    server.start_workers(&listening, max_connections, config.idle_timeout, &events)?;
+    server.start_workers(
+        &listening,
+        max_connections,
+        config.idle_timeout,
+        ring,
+        &events,
+    )?;
 
     tracing::info!(
         %engine,
@@ -122,6 +134,7 @@ impl Server {
         listening: &Listening,
         max_connections: usize,
         idle_timeout: Option<Duration>,
+        ring: RingOptions,
         events: &Sender<Event>,
     ) -> Result<()> {
         let workers = self.crew.len();
@@ -132,6 +145,7 @@ impl Server {
                 max_connections: max_connections / workers
                     + usize::from(index < max_connections % workers),
                 idle_timeout,
+                ring,
                 shutdown: self.shutdown.clone(),
                 crew: Arc::clone(&self.crew),
                 ready: Box::new(move || {
@@ -297,6 +311,28 @@ fn cannot_run(engine: Engine, unavailable: &probe::Unavailable) -> String {
         "engine {engine} cannot run here: {unavailable}\n  engines that run here: {}",
         others.join(", ")
     )
+}
+
+/// Decides which features of io_uring the engine `uring` uses, and tells.
+fn ring_options(config: &Config) -> Result<RingOptions> {
+    let entries = config.uring_entries;
+    if config.engine != Engine::Uring {
+        if config.uring_features != Choice::AUTO {
+            tracing::warn!(engine = %config.engine, "--uring-features is for the engine uring");
+        }
+        let features = Features::NONE;
+        return Ok(RingOptions { features, entries });
+    }
+    let available = Feature::ALL
+        .into_iter()
+        .filter(|&feature| uring::try_feature(feature).is_ok())
+        .collect();
+    let features = config
+        .uring_features
+        .resolve(available)
+        .map_err(anyhow::Error::msg)?;
+    tracing::info!(%features, entries, "io_uring");
+    Ok(RingOptions { features, entries })
 }
 
 /// What to do when descriptors are short.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use crate::features::RingOptions;
 use crate::shutdown::Shutdown;
 
 /// One worker's part of the server. An engine is a function over one of these, run on a thread of
@@ -20,6 +21,8 @@ pub struct Worker {
     pub max_connections: usize,
     /// How long no byte may move on a connection, in either direction; `None`: for ever.
     pub idle_timeout: Option<Duration>,
+    /// For the engine `uring`.
+    pub ring: RingOptions,
     /// When to stop accepting, and when to close what is left.
     pub shutdown: Shutdown,
     /// What has happened so far, on this worker and on its peers, by index.

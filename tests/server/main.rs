@@ -36,7 +36,19 @@ fn rows() -> Vec<Row> {
         engine,
         args: vec!["--engine", engine.name()],
     };
-    Engine::ALL.into_iter().map(engine_as_it_is).collect()
+    let uring = |name, options: &[&'static str]| Row {
+        name,
+        engine: Engine::Uring,
+        args: [&["--engine", "uring"], options].concat(),
+    };
+    let mut rows: Vec<_> = Engine::ALL.into_iter().map(engine_as_it_is).collect();
+    rows.extend([
+        // What is left on the oldest kernel, so that the fallbacks are tested on every one.
+        uring("uring-5.10", &["--uring-features", "none"]),
+        // The submission queue is always full and the completion queue overflows.
+        uring("uring-tiny-ring", &["--uring-entries", "2"]),
+    ]);
+    rows
 }
 
 /// Which rows a case is for.

@@ -1,0 +1,537 @@
+//! Completion: one loop over the raw ring, with every feature that this kernel has for it.
+//!
+//! At its best a connection costs one submission for all it will ever receive, and from then on
+//! one per reply:
+//!
+//! ```text
+//!    multishot accept ──▶ connection ──▶ multishot receive ──▶ chunk of a provided buffer
+//!                                              ▲                        │ feed, in place
+//!                                              └── buffer goes back ◀── send
+//! ```
+//!
+//! Replies are queued while completions are handled and leave with the same system call that waits
+//! for the next ones. They are sent without waiting (MSG_DONTWAIT), so a send is complete when its
+//! submission is, and its buffer free. If the socket's send buffer is full, what is left of the
+//! reply is copied aside and sent by a second, waiting operation; until that is done, nothing more
+//! is received from that client. So no client that does not read can keep a shared buffer.
+//!
+//! Everything that may happen to a connection only changes its state; [`Service::advance`] then
+//! looks at the state and starts what is due. Features that the kernel lacks change a submission
+//! or two, never the loop: see [`crate::features`] and `uring/ring.rs`.
+
+#[expect(unsafe_code, reason = "memory that the kernel reads and writes")]
+mod buffers;
+#[expect(unsafe_code, reason = "memory that the kernel reads and writes")]
+mod ring;
+mod trial;
+
+use std::fs;
+use std::io;
+use std::mem;
+use std::os::fd::AsFd;
+
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+use slab::Slab;
+use socket2::Socket;
+
+use self::ring::{Data, Event, Key, Reply, Ring, Stream};
+use crate::buffer;
+use crate::features::{Feature, Features};
+use crate::framing::{Framer, GREETING};
+use crate::idle::{self, Quiet};
+use crate::worker::{Door, Ended, Next, Worker};
+
+use self::trial::try_out;
+
+/// Whether the engine runs here at all, with none of the features.
+pub(super) fn try_without_features() -> io::Result<()> {
+    try_out(Features::NONE)
+}
+
+/// Whether this kernel has `feature`, found by trying.
+///
+/// # Errors
+///
+/// How the kernel refused.
+pub(crate) fn try_feature(feature: Feature) -> io::Result<()> {
+    try_out(Features::NONE.with(feature).with_needed())
+}
+
+pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
+    let features = worker.ring.features;
+    let files = file_table(worker.max_connections);
+    let mut io_uring = ring::set_up(worker.ring.entries, features)?;
+    let ring = Ring::new(&mut io_uring, features, files)?;
+    let mut service = Service {
+        files: if features.has(Feature::DirectDescriptors) {
+            files as usize
+        } else {
+            usize::MAX
+        },
+        multishot_room: multishot_room(&worker),
+        worker,
+        listener,
+        ring,
+        accepting: Pending::Idle,
+        accepts_on: false,
+        reconsider: false,
+        sleeping: false,
+        door: Door::default(),
+        connections: Slab::new(),
+        accepted: 0,
+        due: Vec::new(),
+    };
+    service.serve()
+}
+
+/// Places in the file table. The kernel makes it no larger than the limit on descriptors, which
+/// has no other effect on it.
+fn file_table(max_connections: usize) -> u32 {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+    u32::try_from(max_connections)
+        .unwrap_or(u32::MAX)
+        .min(limit)
+}
+
+/// How many more connections must be allowed for the kernel to accept by itself; `None` if it
+/// must not.
+///
+/// A multishot accept takes all that waits in the backlog at once. Beyond the limit that would be
+/// too many, and beside peers it would be theirs, too.
+fn multishot_room(worker: &Worker) -> Option<usize> {
+    let longest_backlog = fs::read_to_string("/proc/sys/net/core/somaxconn")
+        .ok()
+        .and_then(|text| text.trim().parse::<usize>().ok())
+        .unwrap_or(65_535);
+    let alone = worker.crew.len() == 1;
+    let features = worker.ring.features;
+    (alone && features.has(Feature::MultishotAccept)).then_some(2 * longest_backlog)
+}
+
+/// An operation that completes some time after it was submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pending {
+    /// It is not submitted.
+    Idle,
+    Active,
+    /// Active, and there is an attempt to cancel it.
+    Cancelled,
+}
+
+struct Service<'r> {
+    worker: Worker,
+    listener: Socket,
+    ring: Ring<'r>,
+    accepting: Pending,
+    /// Whether the pending accept goes on after the first connection.
+    accepts_on: bool,
+    /// Whether to think again about accepting.
+    reconsider: bool,
+    /// Whether [`Event::Slept`] will happen.
+    sleeping: bool,
+    door: Door,
+    /// How many connections the file table has places for.
+    files: usize,
+    multishot_room: Option<usize>,
+    connections: Slab<Connection>,
+    /// Connections so far: each has its generation from here.
+    accepted: u64,
+    /// Connections whose state has changed.
+    due: Vec<Key>,
+}
+
+struct Connection {
+    key: Key,
+    stream: Stream,
+    framer: Framer,
+    quiet: Quiet,
+    receiving: Pending,
+    sending: Sending,
+    /// Replies to send next, all at once.
+    replies: Vec<Reply>,
+    /// What the socket had no room for; comes before the replies.
+    rest: Vec<u8>,
+    /// Bytes to ask for in the next receive, without provided buffers.
+    read_size: usize,
+    /// The client has closed its sending side.
+    finished: bool,
+    /// The connection is to be closed as soon as nothing is pending.
+    ended: Option<Ended>,
+    /// Whether it is in [`Service::due`].
+    is_due: bool,
+}
+
+/// What the one send that a connection has in flight does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    Nothing,
+    /// Sends what the socket has room for.
+    Promptly,
+    /// Waits for room.
+    Waiting,
+    /// As above, and there is an attempt to cancel it.
+    Cancelled,
+}
+
+impl Service<'_> {
+    fn serve(&mut self) -> io::Result<()> {
+        let shutdown = &self.worker.shutdown;
+        self.ring.watch(&*shutdown.drain, &*shutdown.cut);
+        self.sleep_until_sweep();
+        (self.worker.ready)();
+        self.update_accept();
+        while self.is_needed() {
+            self.ring.submit_and_wait()?;
+            while let Some(event) = self.ring.next_event() {
+                self.handle(event);
+            }
+            // All replies to one connection that this batch has caused leave together.
+            while let Some(key) = self.due.pop() {
+                self.advance(key);
+            }
+            self.update_accept();
+        }
+        Ok(())
+    }
+
+    /// Whether there is, or may yet be, a connection to serve.
+    fn is_needed(&self) -> bool {
+        !self.connections.is_empty()
+            || self.accepting != Pending::Idle
+            || !self.worker.shutdown.drain.is_set()
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Accepted { result, more } => self.accepted(result, more),
+            Event::Received { key, result, more } => self.received(key, result, more),
+            Event::Sent {
+                key,
+                result,
+                replies,
+            } => self.sent(key, result, replies),
+            Event::SentWaiting { key, result, rest } => self.sent_waiting(key, result, rest),
+            Event::CancelledRecv { key, found } => {
+                // It completes by itself, or escaped: then it is cancelled again.
+                self.change(key, |connection| {
+                    if !found && connection.receiving == Pending::Cancelled {
+                        connection.receiving = Pending::Active;
+                    }
+                });
+            }
+            Event::CancelledSend { key, found } => {
+                self.change(key, |connection| {
+                    if !found && connection.sending == Sending::Cancelled {
+                        connection.sending = Sending::Waiting;
+                    }
+                });
+            }
+            Event::CancelledAccept { found } => {
+                if !found && self.accepting == Pending::Cancelled {
+                    self.accepting = Pending::Active;
+                    self.reconsider = true;
+                }
+            }
+            Event::Slept => self.sleeping = false,
+            Event::Sweep => self.sweep(),
+            Event::Drain => self.reconsider = true,
+            Event::Cut => self.end_where(Ended::Closed, |_| true),
+        }
+    }
+
+    /// Sees to it that connections are accepted as far as the limits allow.
+    fn update_accept(&mut self) {
+        if self.accepting != Pending::Idle && !mem::take(&mut self.reconsider) {
+            return;
+        }
+        let open = self.connections.len();
+        let mut next = self.door.next(&self.worker, open);
+        if next == Next::Accept && open >= self.files {
+            self.door
+                .failed(&Errno::MFILE.into(), &self.worker.shutdown);
+            next = self.door.next(&self.worker, open);
+        }
+        let room = self.files.min(self.worker.max_connections) - open;
+        let multishot = self.multishot_room.is_some_and(|needed| room >= needed);
+        match (self.accepting, next) {
+            (Pending::Idle, Next::Accept) => {
+                self.ring.accept(self.listener.as_fd(), multishot);
+                self.accepting = Pending::Active;
+                self.accepts_on = multishot;
+            }
+            (Pending::Idle, Next::Later(time)) if !self.sleeping => {
+                self.ring.sleep(time);
+                self.sleeping = true;
+            }
+            (Pending::Active, Next::Accept) if !self.accepts_on || multishot => {}
+            // A single accept was submitted when there was room for it, and still is welcome.
+            (Pending::Active, Next::Later(_) | Next::Full) if !self.accepts_on => {}
+            (Pending::Active, _) => {
+                self.ring.cancel_accept();
+                self.accepting = Pending::Cancelled;
+            }
+            (Pending::Idle | Pending::Cancelled, _) => {}
+        }
+    }
+
+    fn accepted(&mut self, result: Result<Stream, Errno>, more: bool) {
+        self.reconsider = true;
+        if !more {
+            self.accepting = Pending::Idle;
+        }
+        match result {
+            Ok(stream) => {
+                self.door.succeeded();
+                self.admit(stream);
+            }
+            Err(Errno::CANCELED) => {}
+            Err(error) => self.door.failed(&error.into(), &self.worker.shutdown),
+        }
+    }
+
+    fn admit(&mut self, stream: Stream) {
+        self.worker.counters().opened();
+        self.accepted += 1;
+        let entry = self.connections.vacant_entry();
+        let key = Key::new(entry.key(), self.accepted);
+        entry.insert(Connection {
+            key,
+            stream,
+            framer: Framer::new(),
+            quiet: Quiet::default(),
+            receiving: Pending::Idle,
+            sending: Sending::Nothing,
+            replies: vec![Reply::Static(GREETING)],
+            rest: Vec::new(),
+            read_size: buffer::SMALLEST,
+            finished: false,
+            ended: self.worker.shutdown.cut.is_set().then_some(Ended::Closed),
+            is_due: true,
+        });
+        self.due.push(key);
+    }
+
+    fn received(&mut self, key: Key, result: Result<Data, Errno>, more: bool) {
+        let Self {
+            ring, connections, ..
+        } = self;
+        let Some(connection) = find(connections, key) else {
+            return;
+        };
+        if !more {
+            connection.receiving = Pending::Idle;
+        }
+        match result {
+            Ok(Data::End) => connection.finished = true,
+            Ok(Data::Own(bytes)) => {
+                connection.read_size = buffer::next_size(connection.read_size, bytes.len());
+                connection.reply_to(Reply::Own(bytes), ring);
+            }
+            Ok(Data::Provided(mut received)) => {
+                while let Some(reply) = ring.take(&mut received) {
+                    connection.reply_to(reply, ring);
+                }
+            }
+            // Cancelled, or the provided buffers ran out: submitted again when due.
+            Err(Errno::CANCELED | Errno::INTR | Errno::AGAIN) => {}
+            Err(Errno::NOBUFS) if ring.provide_more() => {}
+            Err(error) => connection.fail(error),
+        }
+        self.change(key, |_| ());
+    }
+
+    fn sent(&mut self, key: Key, result: Result<usize, Errno>, mut replies: Vec<Reply>) {
+        let Self {
+            ring, connections, ..
+        } = self;
+        let Some(connection) = find(connections, key) else {
+            return;
+        };
+        connection.sending = Sending::Nothing;
+        let mut sent = match result {
+            Ok(sent) => {
+                connection.quiet.moved();
+                sent
+            }
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(error) => {
+                connection.fail(error);
+                0
+            }
+        };
+        for reply in replies.drain(..) {
+            let bytes = ring.bytes(&reply);
+            let unsent = bytes.split_at(sent.min(bytes.len())).1;
+            sent -= bytes.len() - unsent.len();
+            connection.rest.extend_from_slice(unsent);
+            ring.release(reply);
+        }
+        if connection.replies.is_empty() {
+            connection.replies = replies;
+        }
+        self.change(key, |_| ());
+    }
+
+    fn sent_waiting(&mut self, key: Key, result: Result<usize, Errno>, mut rest: Vec<u8>) {
+        self.change(key, |connection| {
+            connection.sending = Sending::Nothing;
+            match result {
+                Ok(sent) => {
+                    connection.quiet.moved();
+                    rest.drain(..sent);
+                }
+                Err(Errno::CANCELED | Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => connection.fail(error),
+            }
+            rest.append(&mut connection.rest);
+            connection.rest = rest;
+        });
+    }
+
+    /// Starts whatever a connection's state calls for.
+    fn advance(&mut self, key: Key) {
+        let Self {
+            ring, connections, ..
+        } = self;
+        let Some(connection) = find(connections, key) else {
+            return;
+        };
+        connection.is_due = false;
+        if connection.ended.is_none() {
+            connection.send(ring);
+            let all_sent = connection.sending == Sending::Nothing;
+            if connection.finished && all_sent && connection.receiving == Pending::Idle {
+                connection.ended = Some(Ended::Closed);
+            }
+        }
+        let Some(how) = connection.ended else {
+            connection.receive(ring);
+            return;
+        };
+        connection.cancel(ring);
+        if connection.receiving == Pending::Idle && connection.sending == Sending::Nothing {
+            let connection = connections.remove(key.index());
+            for reply in connection.replies {
+                ring.release(reply);
+            }
+            ring.close(connection.stream);
+            self.worker.counters().closed(how);
+        }
+    }
+
+    /// Changes a connection, if it still exists, and has it looked at.
+    fn change(&mut self, key: Key, change: impl FnOnce(&mut Connection)) {
+        if let Some(connection) = find(&mut self.connections, key) {
+            change(connection);
+            if !mem::replace(&mut connection.is_due, true) {
+                self.due.push(key);
+            }
+        }
+    }
+
+    /// Ends the connections for which `condition` holds and that have not ended yet.
+    fn end_where(&mut self, how: Ended, condition: impl Fn(&Connection) -> bool) {
+        for (_, connection) in &mut self.connections {
+            if connection.ended.is_none() && condition(connection) {
+                connection.ended = Some(how);
+                if !mem::replace(&mut connection.is_due, true) {
+                    self.due.push(connection.key);
+                }
+            }
+        }
+    }
+
+    fn sweep(&mut self) {
+        self.end_where(Ended::TimedOut, |connection| connection.quiet.sweep());
+        self.sleep_until_sweep();
+    }
+
+    fn sleep_until_sweep(&mut self) {
+        if let Some(timeout) = self.worker.idle_timeout {
+            self.ring.sleep_until_sweep(idle::period(timeout));
+        }
+    }
+}
+
+/// The connection with this key: not another one that has its place by now.
+fn find(connections: &mut Slab<Connection>, key: Key) -> Option<&mut Connection> {
+    connections
+        .get_mut(key.index())
+        .filter(|connection| connection.key == key)
+}
+
+impl Connection {
+    /// Turns what was received into the reply, in place, and queues it.
+    fn reply_to(&mut self, mut received: Reply, ring: &mut Ring<'_>) {
+        self.quiet.moved();
+        let replied = self.framer.feed(ring.bytes_mut(&mut received));
+        received.truncate(replied);
+        if replied == 0 || self.ended.is_some() {
+            ring.release(received);
+        } else {
+            self.replies.push(received);
+        }
+    }
+
+    fn fail(&mut self, error: Errno) {
+        if self.ended.is_none() {
+            tracing::debug!(error = %io::Error::from(error), "connection failed");
+            self.ended = Some(Ended::Failed);
+        }
+    }
+
+    /// Sends what there is to send, one send at a time.
+    fn send(&mut self, ring: &mut Ring<'_>) {
+        let is_waiting = matches!(self.sending, Sending::Waiting | Sending::Cancelled);
+        if is_waiting || !self.rest.is_empty() {
+            // Who waits does so with memory of its own.
+            for reply in self.replies.drain(..) {
+                self.rest.extend_from_slice(ring.bytes(&reply));
+                ring.release(reply);
+            }
+        }
+        if self.sending != Sending::Nothing {
+            return;
+        }
+        if !self.rest.is_empty() {
+            ring.send_waiting(self.key, &self.stream, mem::take(&mut self.rest));
+            self.sending = Sending::Waiting;
+        } else if !self.replies.is_empty() {
+            // Nothing depends on its completion, except the close that follows the last reply.
+            let quiet = !self.finished;
+            let replies = mem::take(&mut self.replies);
+            ring.send(self.key, &self.stream, replies, quiet);
+            self.sending = Sending::Promptly;
+        }
+    }
+
+    /// Receives unless the client has replies to read first.
+    fn receive(&mut self, ring: &mut Ring<'_>) {
+        let welcome = matches!(self.sending, Sending::Nothing | Sending::Promptly);
+        match self.receiving {
+            Pending::Idle if welcome && !self.finished => {
+                ring.recv(self.key, &self.stream, self.read_size);
+                self.receiving = Pending::Active;
+            }
+            Pending::Active if !welcome && ring.has(Feature::MultishotRecv) => {
+                ring.cancel_recv(self.key);
+                self.receiving = Pending::Cancelled;
+            }
+            _ => {}
+        }
+    }
+
+    /// Cancels what would keep the connection from being closed.
+    fn cancel(&mut self, ring: &mut Ring<'_>) {
+        if self.receiving == Pending::Active {
+            ring.cancel_recv(self.key);
+            self.receiving = Pending::Cancelled;
+        }
+        if self.sending == Sending::Waiting {
+            ring.cancel_send(self.key);
+            self.sending = Sending::Cancelled;
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Provided buffers: memory that the kernel picks from when data arrives, so that a connection
+//! that waits holds none.
+//!
+//! Who owns a buffer, and where that changes:
+//!
+//! ```text
+//!             post()                       a completion names it: take()
+//!    free ─────────────▶ in the buffer ring ─────────────▶ Chunk ──send──▶ kernel
+//!     ▲                                                      │                │
+//!     └──────────────── give_back() ◀────────────────────────┴────completion──┘
+//! ```
+//!
+//! A [`Chunk`] is the only access to a buffer's bytes and cannot be copied, so whoever holds one
+//! is alone with those bytes.
+//!
+//! The kernel takes buffers in the order in which they were posted, and a buffer that was used
+//! long ago is no longer in the processor's cache. So no more are posted than have been needed:
+//! [`Pool::grow`] is for when the kernel ran out.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::io;
+use std::mem;
+use std::ptr::NonNull;
+use std::slice;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::Submitter;
+use io_uring::types::BufRingEntry;
+
+/// The size of a buffer in bytes: what one receive brings at most.
+pub(super) const SIZE: usize = 32 * 1024;
+
+/// How many buffers there are at most; a power of two. Memory that was never used costs nothing.
+const MOST: u16 = 1024;
+
+/// How many buffers are posted at first.
+const FEWEST: u16 = 16;
+
+/// The only buffer group of a ring.
+pub(super) const GROUP: u16 = 0;
+
+const PAGE: usize = 4096;
+
+/// What one receive put into one buffer, or what is left of it to send.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    buffer: u16,
+    start: u32,
+    len: u32,
+}
+
+impl Chunk {
+    /// Forgets all but the first `len` bytes.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len as u32);
+    }
+}
+
+/// What a completed receive has brought: one chunk, or several when the kernel filled a bundle of
+/// buffers. To be taken with [`Pool::take`] to the end.
+#[derive(Debug)]
+pub(super) struct Received {
+    /// The (next) buffer.
+    pub(super) buffer: u16,
+    /// Bytes in it and in those after it.
+    pub(super) len: u32,
+    /// Whether the kernel goes on filling the last buffer.
+    pub(super) unfinished: bool,
+}
+
+/// The buffers of one ring.
+pub(super) struct Pool {
+    /// `MOST * SIZE` bytes.
+    memory: NonNull<u8>,
+    /// `MOST` entries, shared with the kernel.
+    ring: NonNull<BufRingEntry>,
+    /// The position after the last posted entry, see `io_uring_buf_ring_advance(3)`.
+    tail: u16,
+    /// The buffer at each position of the ring, and the position of each buffer: what comes after
+    /// a buffer in a bundle.
+    posted_at: Vec<u16>,
+    position_of: Vec<u16>,
+    /// Buffers in the ring.
+    posted: u16,
+    /// Buffers to keep in the ring.
+    wanted: u16,
+    /// Whether those were too few.
+    ran_out: bool,
+    /// Last in, first out, for the sake of the cache.
+    free: Vec<u16>,
+    /// Buffers from here on have never been used.
+    fresh: u16,
+    state: Vec<State>,
+}
+
+/// How much of a buffer is in use.
+#[derive(Debug, Clone, Copy, Default)]
+struct State {
+    /// Bytes that the kernel has filled since the buffer was posted.
+    filled: u32,
+    /// Chunks of it that have not been given back.
+    chunks: u16,
+    /// Whether the kernel still has it.
+    in_ring: bool,
+}
+
+fn memory_layout() -> Layout {
+    Layout::from_size_align(usize::from(MOST) * SIZE, PAGE).expect("a power of two")
+}
+
+fn ring_layout() -> Layout {
+    let entries = Layout::array::<BufRingEntry>(MOST.into()).expect("16 KiB");
+    entries.align_to(PAGE).expect("a power of two")
+}
+
+fn allocate<T>(layout: Layout) -> NonNull<T> {
+    // SAFETY: neither layout is of size 0.
+    let memory = unsafe { alloc_zeroed(layout) };
+    NonNull::new(memory.cast()).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+impl Pool {
+    /// Allocates the buffers and registers their ring.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL before Linux 5.19, or 6.12 when `incremental`; ENOMEM.
+    pub(super) fn register(submitter: &Submitter<'_>, incremental: bool) -> io::Result<Self> {
+        const IOU_PBUF_RING_INC: u16 = 2;
+        let pool = Self {
+            memory: allocate(memory_layout()),
+            ring: allocate(ring_layout()),
+            tail: 0,
+            posted_at: vec![0; MOST.into()],
+            position_of: vec![0; MOST.into()],
+            posted: 0,
+            wanted: FEWEST,
+            ran_out: false,
+            free: Vec::with_capacity(MOST.into()),
+            fresh: 0,
+            state: vec![State::default(); MOST.into()],
+        };
+        let flags = if incremental { IOU_PBUF_RING_INC } else { 0 };
+        // SAFETY: the address is that of MOST entries, aligned to a page, which live until the
+        // pool is dropped; `Ring` unregisters the buffer ring before that, or leaks the pool.
+        unsafe {
+            submitter.register_buf_ring_with_flags(
+                pool.ring.as_ptr() as u64,
+                MOST,
+                GROUP,
+                flags,
+            )?;
+        }
+        Ok(pool)
+    }
+
+    /// Posts buffers until as many are in the ring as are wanted, or none is free.
+    pub(super) fn post(&mut self) {
+        // However many receives have met the same shortage.
+        if mem::take(&mut self.ran_out) {
+            self.wanted = (self.wanted * 2).min(MOST);
+        }
+        if self.posted >= self.wanted {
+            return;
+        }
+        while self.posted < self.wanted {
+            let buffer = match self.free.pop() {
+                Some(buffer) => buffer,
+                None if self.fresh < MOST => {
+                    self.fresh += 1;
+                    self.fresh - 1
+                }
+                None => break,
+            };
+            self.post_one(buffer);
+        }
+        // SAFETY: the pointer is to the tail of the ring that this pool owns, in its first entry
+        // and aligned; the kernel reads it atomically.
+        let tail = unsafe {
+            let tail = BufRingEntry::tail(self.ring.as_ptr()).cast_mut();
+            AtomicU16::from_ptr(tail)
+        };
+        // The entries first: the kernel reads the tail with acquire.
+        tail.store(self.tail, Ordering::Release);
+    }
+
+    fn post_one(&mut self, buffer: u16) {
+        let position = self.tail & (MOST - 1);
+        // SAFETY: the position is below MOST. The kernel does not look at entries at or after the
+        // published tail, and no more than MOST buffers exist, so it is done with this one. Fields
+        // are written one by one because the first entry's last field is the tail itself.
+        unsafe {
+            let entry = &mut *self.ring.as_ptr().add(position.into());
+            entry.set_addr(self.memory.as_ptr().add(usize::from(buffer) * SIZE) as u64);
+            entry.set_len(SIZE as u32);
+            entry.set_bid(buffer);
+        }
+        self.posted_at[usize::from(position)] = buffer;
+        self.position_of[usize::from(buffer)] = position;
+        self.state[usize::from(buffer)] = State {
+            in_ring: true,
+            ..State::default()
+        };
+        self.tail = self.tail.wrapping_add(1);
+        self.posted += 1;
+    }
+
+    /// The kernel ran out of buffers: from the next time on, post more of them.
+    pub(super) fn grow(&mut self) {
+        self.ran_out = true;
+    }
+
+    /// The next chunk of what has been received.
+    pub(super) fn take(&mut self, received: &mut Received) -> Option<Chunk> {
+        if received.len == 0 {
+            return None;
+        }
+        let buffer = received.buffer;
+        let state = &mut self.state[usize::from(buffer)];
+        assert!(
+            state.in_ring,
+            "the kernel filled a buffer that it did not have"
+        );
+        let start = state.filled;
+        let len = received.len.min(SIZE as u32 - start);
+        received.len -= len;
+        state.filled += len;
+        state.chunks += 1;
+        if received.len > 0 || !received.unfinished {
+            state.in_ring = false;
+            self.posted -= 1;
+        }
+        if received.len > 0 {
+            let next = (self.position_of[usize::from(buffer)] + 1) & (MOST - 1);
+            received.buffer = self.posted_at[usize::from(next)];
+        }
+        Some(Chunk { buffer, start, len })
+    }
+
+    /// The kernel took this buffer and put nothing into it.
+    pub(super) fn take_unused(&mut self, buffer: u16) {
+        let state = &mut self.state[usize::from(buffer)];
+        state.in_ring = false;
+        self.posted -= 1;
+        if state.chunks == 0 {
+            self.free.push(buffer);
+        }
+    }
+
+    /// The bytes of a chunk.
+    pub(super) fn bytes(&self, chunk: &Chunk) -> &[u8] {
+        // SAFETY: as for `bytes_mut`, and chunks are not written to through shared references.
+        unsafe { slice::from_raw_parts(self.start_of(chunk), chunk.len as usize) }
+    }
+
+    /// The bytes of a chunk.
+    pub(super) fn bytes_mut(&mut self, chunk: &mut Chunk) -> &mut [u8] {
+        // SAFETY: a chunk lies within its buffer, whose memory lives and is initialised as long as
+        // the pool. No other chunk covers these bytes, and the kernel has been over them: what it
+        // still may fill of the buffer begins after them.
+        unsafe { slice::from_raw_parts_mut(self.start_of(chunk), chunk.len as usize) }
+    }
+
+    fn start_of(&self, chunk: &Chunk) -> *mut u8 {
+        let offset = usize::from(chunk.buffer) * SIZE + chunk.start as usize;
+        // SAFETY: within the allocation, as chunks are.
+        unsafe { self.memory.as_ptr().add(offset) }
+    }
+
+    /// Takes a chunk back; its buffer is free when nobody uses any of it.
+    pub(super) fn give_back(&mut self, chunk: Chunk) {
+        let state = &mut self.state[usize::from(chunk.buffer)];
+        state.chunks -= 1;
+        if state.chunks == 0 && !state.in_ring {
+            self.free.push(chunk.buffer);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // SAFETY: allocated with these layouts, and dropped only when no operation is in flight.
+        unsafe {
+            dealloc(self.memory.as_ptr(), memory_layout());
+            dealloc(self.ring.as_ptr().cast(), ring_layout());
+        }
+    }
+}

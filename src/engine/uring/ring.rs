@@ -1,0 +1,818 @@
+//! The ring itself, behind an interface that cannot be used wrongly.
+//!
+//! The kernel reads and writes memory long after a submission, so that memory must neither move
+//! nor be freed nor be touched meanwhile. Here it is moved into the [`Ring`] with the submission
+//! and comes out again with the completion: whoever calls cannot hold on to it. All `unsafe` code
+//! of the engine is in this file, in `buffers.rs` and in `trial.rs`.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::atomic::{Ordering, fence};
+use std::thread;
+use std::time::Duration;
+
+use io_uring::squeue::Flags;
+use io_uring::types::{DestinationSlot, Fd, Fixed, Napi, SubmitArgs, Timespec};
+use io_uring::{
+    CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue,
+};
+use rustix::io::Errno;
+
+use super::buffers::{Chunk, GROUP, Pool, Received};
+use crate::features::{Feature, Features};
+
+/// Flags of a receive or send, in its `ioprio`, see `io_uring_prep_recv(3)`.
+const RECVSEND_POLL_FIRST: u16 = 1 << 0;
+const RECV_MULTISHOT: u16 = 1 << 1;
+const RECVSEND_BUNDLE: u16 = 1 << 4;
+
+/// With `min-wait`: for how many completions to wait, and how long at most before one is enough.
+const MIN_WAIT_COMPLETIONS: usize = 32;
+const MIN_WAIT_MICROSECONDS: u32 = 20;
+
+/// With `napi`: for how long to poll the network device, in microseconds.
+const NAPI_MICROSECONDS: u32 = 50;
+
+/// With `sqpoll`: milliseconds without a submission after which the kernel's thread sleeps.
+const SQPOLL_IDLE: u32 = 100;
+
+/// How many times more completions than submissions there is room for: a multishot submission has
+/// many, and what does not fit takes a slow way through the kernel's memory.
+const COMPLETIONS_PER_SUBMISSION: u32 = 4;
+
+/// Makes the ring that a [`Ring`] is then made over, with `entries` submissions.
+///
+/// # Errors
+///
+/// EINVAL if the kernel lacks one of `features`; otherwise see `io_uring_setup(2)`.
+pub(super) fn set_up(entries: u32, features: Features) -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    builder
+        .dontfork()
+        .setup_cqsize(entries * COMPLETIONS_PER_SUBMISSION);
+    if features.has(Feature::DeferTaskrun) {
+        builder.setup_single_issuer().setup_defer_taskrun();
+    }
+    if features.has(Feature::CoopTaskrun) {
+        builder.setup_coop_taskrun();
+    }
+    if features.has(Feature::NoSqarray) {
+        builder.setup_no_sqarray();
+    }
+    if features.has(Feature::Sqpoll) {
+        builder.setup_sqpoll(SQPOLL_IDLE);
+    }
+    builder.build(entries)
+}
+
+/// An accepted connection's socket.
+#[derive(Debug)]
+pub(super) enum Stream {
+    /// A descriptor of the process.
+    Plain(OwnedFd),
+    /// A place in the ring's file table.
+    Direct(u32),
+}
+
+/// An operation on a stream, which has one of two types that the crate keeps apart.
+macro_rules! on {
+    ($stream:expr, |$target:ident| $operation:expr) => {
+        match $stream {
+            Stream::Plain(socket) => {
+                let $target = Fd(socket.as_raw_fd());
+                $operation
+            }
+            Stream::Direct(place) => {
+                let $target = Fixed(*place);
+                $operation
+            }
+        }
+    };
+}
+
+/// A connection as operations know it: its place in the table, and which of all the connections
+/// that ever had this place it is.
+///
+/// What a completion is about travels through the kernel in the 64 bits of its `user_data`:
+///
+/// ```text
+///  63  62      56 55               32 31                0
+/// ┌───┬──────────┬───────────────────┬──────────────────┐
+/// │ q │ op       │ generation        │ index            │
+/// └───┴──────────┴───────────────────┴──────────────────┘
+///   q: quiet, nobody waits for this completion
+/// ```
+///
+/// An operation that is cancelled completes later than its connection may want to be gone, and the
+/// completion of the cancelling later still, when the place may belong to another connection. The
+/// generation tells them apart until it has wrapped around, 16 million connections later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key {
+    index: u32,
+    generation: u32,
+}
+
+const GENERATION_BITS: u32 = 24;
+const QUIET: u64 = 1 << 63;
+
+impl Key {
+    const NONE: Self = Self {
+        index: 0,
+        generation: 0,
+    };
+
+    /// The key of a connection at `index`; of `count`, its lower 24 bits count.
+    pub(super) fn new(index: usize, count: u64) -> Self {
+        Self {
+            index: u32::try_from(index).expect("fewer connections than there are ports"),
+            generation: (count & ((1 << GENERATION_BITS) - 1)) as u32,
+        }
+    }
+
+    pub(super) fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// What was submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Op {
+    Accept,
+    Recv,
+    Send,
+    SendWaiting,
+    Close,
+    CancelAccept,
+    CancelRecv,
+    CancelSend,
+    Sleep,
+    Sweep,
+    Drain,
+    Cut,
+}
+
+impl Op {
+    const ALL: [Self; 12] = [
+        Self::Accept,
+        Self::Recv,
+        Self::Send,
+        Self::SendWaiting,
+        Self::Close,
+        Self::CancelAccept,
+        Self::CancelRecv,
+        Self::CancelSend,
+        Self::Sleep,
+        Self::Sweep,
+        Self::Drain,
+        Self::Cut,
+    ];
+
+    fn user_data(self, key: Key) -> u64 {
+        u64::from(self as u8) << 56 | u64::from(key.generation) << 32 | u64::from(key.index)
+    }
+
+    fn from_user_data(user_data: u64) -> (Self, Key) {
+        let key = Key {
+            index: user_data as u32,
+            generation: (user_data >> 32) as u32 & ((1 << GENERATION_BITS) - 1),
+        };
+        (Self::ALL[(user_data >> 56 & 0x7f) as usize], key)
+    }
+}
+
+/// A reply, or a part of one, on its way to the socket.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// In the provided buffer in which it arrived.
+    Chunk(Chunk),
+    /// In the connection's own buffer in which it arrived.
+    Own(Vec<u8>),
+    Static(&'static [u8]),
+}
+
+impl Reply {
+    /// Forgets all but the first `len` bytes.
+    pub(super) fn truncate(&mut self, len: usize) {
+        match self {
+            Self::Chunk(chunk) => chunk.truncate(len),
+            Self::Own(bytes) => bytes.truncate(len),
+            Self::Static(bytes) => *bytes = &bytes[..len.min(bytes.len())],
+        }
+    }
+}
+
+/// What a receive has brought.
+#[derive(Debug)]
+pub(super) enum Data {
+    /// In provided buffers.
+    Provided(Received),
+    /// In the buffer that was submitted, from its start on.
+    Own(Vec<u8>),
+    /// The client has closed its sending side.
+    End,
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A connection, or why there is none. Without `more` nothing accepts any longer.
+    Accepted {
+        result: Result<Stream, Errno>,
+        more: bool,
+    },
+    /// Without `more` the connection receives no longer.
+    Received {
+        key: Key,
+        result: Result<Data, Errno>,
+        more: bool,
+    },
+    /// So many bytes of the replies are in the socket's send buffer: all, unless it is full.
+    Sent {
+        key: Key,
+        result: Result<usize, Errno>,
+        replies: Vec<Reply>,
+    },
+    /// So many bytes of the rest are in the socket's send buffer.
+    SentWaiting {
+        key: Key,
+        result: Result<usize, Errno>,
+        rest: Vec<u8>,
+    },
+    /// The attempt to cancel a receive has an answer: whether it was found.
+    CancelledRecv { key: Key, found: bool },
+    /// As above, for a send.
+    CancelledSend { key: Key, found: bool },
+    /// As above, for the accept.
+    CancelledAccept { found: bool },
+    /// The time is over.
+    Slept,
+    /// It is time to look for idle connections.
+    Sweep,
+    /// Accept no more.
+    Drain,
+    /// Close what is still open.
+    Cut,
+}
+
+/// The memory of one connection's operations in flight.
+#[derive(Default)]
+struct Lent {
+    recv: Option<Vec<u8>>,
+    send: Option<Sending>,
+}
+
+enum Sending {
+    Replies {
+        replies: Vec<Reply>,
+        /// What `sendmsg` reads, if there are several.
+        _message: Option<Box<Message>>,
+    },
+    Rest(Vec<u8>),
+}
+
+struct Message {
+    header: libc::msghdr,
+    _parts: Vec<libc::iovec>,
+}
+
+/// A ring in use. It borrows the [`IoUring`] that it was made over, which outlives it.
+pub(super) struct Ring<'r> {
+    submitter: Submitter<'r>,
+    sq: SubmissionQueue<'r>,
+    cq: CompletionQueue<'r>,
+    features: Features,
+    /// Submissions for which the queue had no room.
+    backlog: VecDeque<squeue::Entry>,
+    /// What the kernel may access, by the index of its connection.
+    lent: Vec<Lent>,
+    /// Operations in flight for which that is so, or which use the pool.
+    in_flight: usize,
+    pool: Option<Pool>,
+    /// Completions that nobody waits for, and which come with the next wait.
+    quiet: usize,
+    /// The last wait was cut short, so that quiet completions may be late.
+    hurried: bool,
+    /// Read by the kernel when it takes the submission.
+    times: Box<[Timespec; 2]>,
+}
+
+impl<'r> Ring<'r> {
+    /// Registers everything that `features` ask for, with a file table of `files` places.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel lacks one of the features, or memory for them.
+    pub(super) fn new(ring: &'r mut IoUring, features: Features, files: u32) -> io::Result<Self> {
+        let (mut submitter, sq, cq) = ring.split();
+        if features.has(Feature::RegisteredRing) {
+            submitter.register_ring_fd()?;
+        }
+        if features.has(Feature::DirectDescriptors) {
+            submitter.register_files_sparse(files)?;
+        }
+        if features.has(Feature::Napi) {
+            let mut napi = Napi::new().set_busy_poll_timeout(NAPI_MICROSECONDS);
+            submitter.register_napi(&mut napi)?;
+        }
+        let pool = if features.has(Feature::ProvidedBuffers) {
+            let incremental = features.has(Feature::IncrementalBuffers);
+            Some(Pool::register(&submitter, incremental)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            submitter,
+            sq,
+            cq,
+            features,
+            backlog: VecDeque::new(),
+            lent: Vec::new(),
+            in_flight: 0,
+            pool,
+            quiet: 0,
+            hurried: false,
+            times: Box::new([Timespec::new(); 2]),
+        })
+    }
+
+    pub(super) fn has(&self, feature: Feature) -> bool {
+        self.features.has(feature)
+    }
+
+    /// The next chunk of what was received into provided buffers.
+    pub(super) fn take(&mut self, received: &mut Received) -> Option<Reply> {
+        self.pool.as_mut()?.take(received).map(Reply::Chunk)
+    }
+
+    /// The bytes of a reply.
+    pub(super) fn bytes<'b>(&'b self, reply: &'b Reply) -> &'b [u8] {
+        match reply {
+            Reply::Chunk(chunk) => self.pool.as_ref().map_or(&[], |pool| pool.bytes(chunk)),
+            Reply::Own(bytes) => bytes,
+            Reply::Static(bytes) => bytes,
+        }
+    }
+
+    /// The bytes of what was received, to be turned into a reply.
+    pub(super) fn bytes_mut<'b>(&'b mut self, reply: &'b mut Reply) -> &'b mut [u8] {
+        match reply {
+            Reply::Chunk(chunk) => match &mut self.pool {
+                Some(pool) => pool.bytes_mut(chunk),
+                None => &mut [],
+            },
+            Reply::Own(bytes) => bytes,
+            Reply::Static(_) => &mut [],
+        }
+    }
+
+    /// Gives the memory of a reply back.
+    pub(super) fn release(&mut self, reply: Reply) {
+        if let (Reply::Chunk(chunk), Some(pool)) = (reply, &mut self.pool) {
+            pool.give_back(chunk);
+        }
+    }
+
+    /// Provides more buffers, after the kernel ran out of them; false if none are in use.
+    pub(super) fn provide_more(&mut self) -> bool {
+        self.pool.as_mut().map(Pool::grow).is_some()
+    }
+
+    /// Accepts one connection, or with `multishot` one after the other.
+    pub(super) fn accept(&mut self, listener: BorrowedFd<'_>, multishot: bool) {
+        let listener = Fd(listener.as_raw_fd());
+        let direct = self.has(Feature::DirectDescriptors);
+        // A socket in the file table is inherited by nobody, and the kernel refuses the flag.
+        let flags = if direct { 0 } else { libc::SOCK_CLOEXEC };
+        let entry = if multishot {
+            opcode::AcceptMulti::new(listener)
+                .allocate_file_index(direct)
+                .flags(flags)
+                .build()
+        } else {
+            opcode::Accept::new(listener, ptr::null_mut(), ptr::null_mut())
+                .file_index(direct.then(DestinationSlot::auto_target))
+                .flags(flags)
+                .build()
+        };
+        self.push(entry, Op::Accept, Key::NONE);
+    }
+
+    /// Receives: with provided buffers into these, otherwise into a buffer of `size` bytes.
+    pub(super) fn recv(&mut self, key: Key, stream: &Stream, size: usize) {
+        let mut ioprio = 0;
+        if self.has(Feature::PollFirst) {
+            ioprio |= RECVSEND_POLL_FIRST;
+        }
+        if self.pool.is_some() {
+            if self.has(Feature::MultishotRecv) {
+                ioprio |= RECV_MULTISHOT;
+            }
+            if self.has(Feature::Bundles) {
+                ioprio |= RECVSEND_BUNDLE;
+            }
+            let entry = on!(stream, |fd| opcode::Recv::new(fd, ptr::null_mut(), 0))
+                .ioprio(ioprio)
+                .buf_group(GROUP)
+                .build()
+                .flags(Flags::BUFFER_SELECT);
+            self.in_flight += 1;
+            self.push(entry, Op::Recv, key);
+            return;
+        }
+        let mut buf = Vec::with_capacity(size);
+        let (start, capacity) = (buf.as_mut_ptr(), buf.capacity() as u32);
+        let entry = on!(stream, |fd| opcode::Recv::new(fd, start, capacity))
+            .ioprio(ioprio)
+            .build();
+        let lent = self.lent(key);
+        assert!(lent.recv.is_none(), "one receive at a time");
+        lent.recv = Some(buf);
+        self.in_flight += 1;
+        self.push(entry, Op::Recv, key);
+    }
+
+    /// Sends what the socket has room for, of all `replies` in one go, and never waits.
+    ///
+    /// It is done when the submission is, so with `quiet`, for when nothing depends on it, the
+    /// completion is left for the next one that something does depend on.
+    pub(super) fn send(&mut self, key: Key, stream: &Stream, replies: Vec<Reply>, quiet: bool) {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let mut parts: Vec<_> = match replies.as_slice() {
+            [_] => Vec::new(),
+            several => several.iter().map(|reply| self.part(reply)).collect(),
+        };
+        let mut message = None;
+        let entry = if let [reply] = replies.as_slice() {
+            let part = self.part(reply);
+            let (start, len) = (part.iov_base.cast(), part.iov_len as u32);
+            on!(stream, |fd| opcode::Send::new(fd, start, len))
+                .flags(flags)
+                .build()
+        } else {
+            let header = libc::msghdr {
+                msg_name: ptr::null_mut(),
+                msg_namelen: 0,
+                msg_iov: parts.as_mut_ptr(),
+                msg_iovlen: parts.len() as _,
+                msg_control: ptr::null_mut(),
+                msg_controllen: 0,
+                msg_flags: 0,
+            };
+            let header = &message
+                .insert(Box::new(Message {
+                    header,
+                    _parts: parts,
+                }))
+                .header;
+            on!(stream, |fd| opcode::SendMsg::new(fd, header))
+                .flags(flags as u32)
+                .build()
+        };
+        self.lend_for_send(
+            key,
+            Sending::Replies {
+                replies,
+                _message: message,
+            },
+        );
+        // The thread of `sqpoll` is done with it later.
+        if quiet && !self.has(Feature::Sqpoll) {
+            self.push_quietly(entry, Op::Send, key);
+        } else {
+            self.push(entry, Op::Send, key);
+        }
+    }
+
+    /// Waits until the socket has room, and sends what it has room for of `rest`.
+    pub(super) fn send_waiting(&mut self, key: Key, stream: &Stream, rest: Vec<u8>) {
+        let (start, len) = (rest.as_ptr(), u32::try_from(rest.len()).unwrap_or(u32::MAX));
+        let entry = on!(stream, |fd| opcode::Send::new(fd, start, len))
+            .flags(libc::MSG_NOSIGNAL)
+            .build();
+        self.lend_for_send(key, Sending::Rest(rest));
+        self.push(entry, Op::SendWaiting, key);
+    }
+
+    /// Makes a pending accept complete, unless it does so anyway.
+    pub(super) fn cancel_accept(&mut self) {
+        self.cancel(Op::Accept, Op::CancelAccept, Key::NONE);
+    }
+
+    /// Makes a pending receive complete, unless it does so anyway.
+    pub(super) fn cancel_recv(&mut self, key: Key) {
+        self.cancel(Op::Recv, Op::CancelRecv, key);
+    }
+
+    /// Makes a waiting send complete, unless it does so anyway.
+    pub(super) fn cancel_send(&mut self, key: Key) {
+        self.cancel(Op::SendWaiting, Op::CancelSend, key);
+    }
+
+    fn cancel(&mut self, target: Op, op: Op, key: Key) {
+        let entry = opcode::AsyncCancel::new(target.user_data(key)).build();
+        self.push(entry, op, key);
+    }
+
+    /// Closes the socket of a connection that has nothing in flight.
+    pub(super) fn close(&mut self, stream: Stream) {
+        let entry = match stream {
+            // The descriptor is the ring's from here on.
+            Stream::Plain(socket) => opcode::Close::new(Fd(socket.into_raw_fd())),
+            Stream::Direct(place) => opcode::Close::new(Fixed(place)),
+        };
+        if self.has(Feature::Sqpoll) {
+            self.push(entry.build(), Op::Close, Key::NONE);
+        } else {
+            self.push_quietly(entry.build(), Op::Close, Key::NONE);
+        }
+    }
+
+    /// Lets [`Event::Slept`] happen after `time`, once.
+    pub(super) fn sleep(&mut self, time: Duration) {
+        self.times[0] = Timespec::from(time);
+        let entry = opcode::Timeout::new(&raw const self.times[0]).build();
+        self.push(entry, Op::Sleep, Key::NONE);
+    }
+
+    /// Lets [`Event::Sweep`] happen after `time`, once.
+    pub(super) fn sleep_until_sweep(&mut self, time: Duration) {
+        self.times[1] = Timespec::from(time);
+        let entry = opcode::Timeout::new(&raw const self.times[1]).build();
+        self.push(entry, Op::Sweep, Key::NONE);
+    }
+
+    /// Lets [`Event::Drain`] and [`Event::Cut`] happen when these are at their end of file.
+    pub(super) fn watch(&mut self, drain: impl AsFd, cut: impl AsFd) {
+        for (fd, op) in [(drain.as_fd(), Op::Drain), (cut.as_fd(), Op::Cut)] {
+            // Hang-ups are always reported.
+            let entry = opcode::PollAdd::new(Fd(fd.as_raw_fd()), 0).build();
+            self.push(entry, op, Key::NONE);
+        }
+    }
+
+    /// Submits everything, and waits for at least one completion that matters.
+    ///
+    /// # Errors
+    ///
+    /// When the ring is broken; what passes by itself is no error.
+    pub(super) fn submit_and_wait(&mut self) -> io::Result<()> {
+        if let Some(pool) = &mut self.pool {
+            pool.post();
+        }
+        // Quiet completions are posted while submitting, so the one to wait for comes after them.
+        let want = if self.hurried { 1 } else { 1 + self.quiet };
+        loop {
+            self.fill_queue();
+            let is_last = self.backlog.is_empty();
+            let want = if is_last {
+                want.min(self.cq.capacity())
+            } else {
+                0
+            };
+            let entered = self.enter(want);
+            self.sq.sync();
+            self.cq.sync();
+            match entered {
+                Ok(()) if is_last && self.sq.is_empty() => break,
+                Ok(()) if self.has(Feature::Sqpoll) && is_last => break,
+                // The queue was taken in part, or there was more than it could hold.
+                Ok(()) if self.cq.is_empty() => {}
+                Ok(()) => {
+                    self.hurried = true;
+                    return Ok(());
+                }
+                // A signal arrived (EINTR), or the timeout (ETIME), or completions have to be taken before the kernel
+                // accepts more (EBUSY), or it has no memory for submissions just now (EAGAIN).
+                Err(error @ (Errno::INTR | Errno::TIME | Errno::BUSY | Errno::AGAIN)) => {
+                    self.hurried = true;
+                    if self.cq.is_empty() && matches!(error, Errno::BUSY | Errno::AGAIN) {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.hurried = false;
+        Ok(())
+    }
+
+    fn fill_queue(&mut self) {
+        while let Some(entry) = self.backlog.front() {
+            // SAFETY: as in `push_entry`.
+            if unsafe { self.sq.push(entry) }.is_err() {
+                break;
+            }
+            self.backlog.pop_front();
+        }
+        self.sq.sync();
+        self.cq.sync();
+    }
+
+    fn enter(&self, want: usize) -> Result<(), Errno> {
+        let mut flags = EnterFlags::empty();
+        if want > 0 || self.sq.cq_overflow() {
+            flags |= EnterFlags::GETEVENTS;
+        }
+        if self.has(Feature::NoIowait) {
+            flags |= EnterFlags::NO_IOWAIT;
+        }
+        let submissions = self.sq.len() as u32;
+        if self.has(Feature::Sqpoll) {
+            if want == 0 {
+                flags |= EnterFlags::SQ_WAIT;
+            }
+            // The kernel's thread announces that it will sleep, then looks at the queue once more:
+            // what was queued before this fence it sees, or its announcement is seen here.
+            fence(Ordering::SeqCst);
+            if self.sq.need_wakeup() {
+                flags |= EnterFlags::SQ_WAKEUP;
+            }
+        }
+        let want = want as u32;
+        let entered = if self.has(Feature::MinWait) && want > 0 {
+            // Without a timeout for the whole wait the shorter one would end it.
+            let timeout = Timespec::new().sec(3600);
+            let args = SubmitArgs::new()
+                .min_wait_usec(MIN_WAIT_MICROSECONDS)
+                .timespec(&timeout);
+            let want = want + MIN_WAIT_COMPLETIONS as u32;
+            let flags = flags | EnterFlags::EXT_ARG;
+            // SAFETY: with EXT_ARG the argument is what SubmitArgs is, see io_uring_enter2(2).
+            unsafe {
+                self.submitter
+                    .enter(submissions, want, flags.bits(), Some(&args))
+            }
+        } else {
+            // SAFETY: no argument.
+            unsafe {
+                self.submitter
+                    .enter::<libc::sigset_t>(submissions, want, flags.bits(), None)
+            }
+        };
+        match entered {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        }
+    }
+
+    /// The next of what has happened before [`Ring::submit_and_wait`] returned.
+    pub(super) fn next_event(&mut self) -> Option<Event> {
+        loop {
+            let completion = self.cq.next()?;
+            if let Some(event) = self.event(&completion) {
+                return Some(event);
+            }
+        }
+    }
+
+    fn event(&mut self, completion: &cqueue::Entry) -> Option<Event> {
+        let user_data = completion.user_data();
+        if user_data & QUIET != 0 {
+            self.quiet -= 1;
+        }
+        let (op, key) = Op::from_user_data(user_data);
+        let more = cqueue::more(completion.flags());
+        let result = match completion.result() {
+            result @ 0.. => Ok(result as u32),
+            error => Err(Errno::from_raw_os_error(-error)),
+        };
+        let found = result.is_ok();
+        Some(match op {
+            Op::Accept => Event::Accepted {
+                result: result.map(|result| self.accepted(result)),
+                more,
+            },
+            Op::Recv => {
+                if !more {
+                    self.in_flight -= 1;
+                }
+                Event::Received {
+                    key,
+                    result: self.received(key, result, completion.flags()),
+                    more,
+                }
+            }
+            Op::Send | Op::SendWaiting => {
+                self.in_flight -= 1;
+                let result = result.map(|sent| sent as usize);
+                match self.lent(key).send.take().expect("a send is in flight") {
+                    Sending::Replies { replies, .. } => Event::Sent {
+                        key,
+                        result,
+                        replies,
+                    },
+                    Sending::Rest(rest) => Event::SentWaiting { key, result, rest },
+                }
+            }
+            Op::CancelAccept => Event::CancelledAccept { found },
+            Op::CancelRecv => Event::CancelledRecv { key, found },
+            Op::CancelSend => Event::CancelledSend { key, found },
+            Op::Sleep => Event::Slept,
+            Op::Sweep => Event::Sweep,
+            Op::Drain => Event::Drain,
+            Op::Cut => Event::Cut,
+            Op::Close => return None,
+        })
+    }
+
+    fn accepted(&self, result: u32) -> Stream {
+        if self.has(Feature::DirectDescriptors) {
+            Stream::Direct(result)
+        } else {
+            // SAFETY: the kernel has just made this descriptor, for this completion only.
+            Stream::Plain(unsafe { OwnedFd::from_raw_fd(result as RawFd) })
+        }
+    }
+
+    fn received(
+        &mut self,
+        key: Key,
+        result: Result<u32, Errno>,
+        flags: u32,
+    ) -> Result<Data, Errno> {
+        let Some(pool) = &mut self.pool else {
+            let mut buf = self.lent(key).recv.take().expect("a receive is in flight");
+            let len = result? as usize;
+            assert!(len <= buf.capacity(), "no receive exceeds its buffer");
+            // SAFETY: the kernel has filled so many bytes, and they are within the capacity.
+            unsafe { buf.set_len(len) };
+            return Ok(if len == 0 { Data::End } else { Data::Own(buf) });
+        };
+        let buffer = cqueue::buffer_select(flags);
+        let unfinished = cqueue::buffer_more(flags);
+        match (result, buffer) {
+            (Ok(len @ 1..), Some(buffer)) => Ok(Data::Provided(Received {
+                buffer,
+                len,
+                unfinished,
+            })),
+            (result, buffer) => {
+                if let Some(buffer) = buffer.filter(|_| !unfinished) {
+                    pool.take_unused(buffer);
+                }
+                result.map(|_| Data::End)
+            }
+        }
+    }
+
+    fn part(&self, reply: &Reply) -> libc::iovec {
+        let bytes = self.bytes(reply);
+        libc::iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        }
+    }
+
+    fn lend_for_send(&mut self, key: Key, sending: Sending) {
+        let lent = self.lent(key);
+        assert!(lent.send.is_none(), "one send at a time");
+        lent.send = Some(sending);
+        self.in_flight += 1;
+    }
+
+    fn lent(&mut self, key: Key) -> &mut Lent {
+        if self.lent.len() <= key.index() {
+            self.lent.resize_with(key.index() + 1, Lent::default);
+        }
+        &mut self.lent[key.index()]
+    }
+
+    fn push(&mut self, entry: squeue::Entry, op: Op, key: Key) {
+        self.push_entry(entry.user_data(op.user_data(key)));
+    }
+
+    fn push_quietly(&mut self, entry: squeue::Entry, op: Op, key: Key) {
+        self.quiet += 1;
+        self.push_entry(entry.user_data(QUIET | op.user_data(key)));
+    }
+
+    /// Queues a submission; one that finds no room waits for the next call of the kernel.
+    fn push_entry(&mut self, entry: squeue::Entry) {
+        // SAFETY: the memory that an entry points to is this ring's own: moved into `lent` before,
+        // or part of the pool with its chunk in `lent`, or `times`. It is released when the
+        // completion has arrived, and leaked if the ring is dropped before that. Static memory
+        // needs nothing, and other entries carry no pointers.
+        if !self.backlog.is_empty() || unsafe { self.sq.push(&entry) }.is_err() {
+            self.backlog.push_back(entry);
+        }
+    }
+}
+
+impl Drop for Ring<'_> {
+    fn drop(&mut self) {
+        if self.in_flight > 0 {
+            // An engine that panicked. Closing the ring cancels what is in flight, at leisure.
+            mem::forget(mem::take(&mut self.lent));
+            mem::forget(self.pool.take());
+        }
+        if self.pool.is_some() {
+            // The ring is about to be closed, which would do the same.
+            let _ = self.submitter.unregister_buf_ring(GROUP);
+        }
+    }
+}
