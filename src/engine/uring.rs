@@ -81,6 +81,7 @@ pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
         connections: Slab::new(),
         accepted: 0,
         due: Vec::new(),
+        ran_out: false,
     };
     service.serve()
 }
@@ -140,6 +141,8 @@ struct Service<'r> {
     accepted: u64,
     /// Connections whose state has changed.
     due: Vec<Key>,
+    /// Whether the provided buffers were too few for this batch.
+    ran_out: bool,
 }
 
 struct Connection {
@@ -186,6 +189,9 @@ impl Service<'_> {
             self.ring.submit_and_wait()?;
             while let Some(event) = self.ring.next_event() {
                 self.handle(event);
+            }
+            if mem::take(&mut self.ran_out) {
+                self.ring.provide_for(self.due.len());
             }
             // All replies to one connection that this batch has caused leave together.
             while let Some(key) = self.due.pop() {
@@ -336,7 +342,7 @@ impl Service<'_> {
             }
             // Cancelled, or the provided buffers ran out: submitted again when due.
             Err(Errno::CANCELED | Errno::INTR | Errno::AGAIN) => {}
-            Err(Errno::NOBUFS) if ring.provide_more() => {}
+            Err(Errno::NOBUFS) if ring.has(Feature::ProvidedBuffers) => self.ran_out = true,
             Err(error) => connection.fail(error),
         }
         self.change(key, |_| ());
@@ -499,9 +505,13 @@ impl Connection {
             ring.send_waiting(self.key, &self.stream, mem::take(&mut self.rest));
             self.sending = Sending::Waiting;
         } else if !self.replies.is_empty() {
-            // Nothing depends on its completion, except the close that follows the last reply.
-            let quiet = !self.finished;
-            let replies = mem::take(&mut self.replies);
+            let rest = self
+                .replies
+                .split_off(self.replies.len().min(ring::MOST_PARTS));
+            let replies = mem::replace(&mut self.replies, rest);
+            // Nothing depends on its completion, except what comes after it: more replies, or the
+            // close that follows the last of them.
+            let quiet = self.replies.is_empty() && !self.finished;
             ring.send(self.key, &self.stream, replies, quiet);
             self.sending = Sending::Promptly;
         }

@@ -176,8 +176,9 @@ pub(crate) fn clients_that_never_read_cost_bounded_memory(row: &Row) {
 }
 
 pub(crate) fn exhausted_descriptors_recover(row: &Row) {
-    let server = Server::start_with_descriptors(row, 64, &["--max-connections", "200"]);
-    let mut clients: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    // More clients than two workers can have, each with a file table of its own of 64 places.
+    let server = Server::start_with_descriptors(row, 64, &["--max-connections", "400"]);
+    let mut clients: Vec<_> = (0..200).map(|_| server.connect()).collect();
     server.wait_for_log("cannot accept connections for now");
     // As some leave, others take their places, until everybody has been served.
     for client in &mut clients {

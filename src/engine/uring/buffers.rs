@@ -14,12 +14,12 @@
 //! is alone with those bytes.
 //!
 //! The kernel takes buffers in the order in which they were posted, and a buffer that was used
-//! long ago is no longer in the processor's cache. So no more are posted than have been needed:
-//! [`Pool::grow`] is for when the kernel ran out.
+//! long ago is no longer in the processor's cache. So no more are posted than there are connections
+//! that have been seen to receive at once. They are small for the same reason, and so that little
+//! is lost on a short message; a longer one takes several.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::io;
-use std::mem;
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -28,13 +28,15 @@ use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
 /// The size of a buffer in bytes: what one receive brings at most.
-pub(super) const SIZE: usize = 32 * 1024;
+///
+/// Small ones keep what is in use within the processor's cache, see the module.
+pub(super) const SIZE: usize = 4 * 1024;
 
 /// How many buffers there are at most; a power of two. Memory that was never used costs nothing.
-const MOST: u16 = 1024;
+const MOST: u16 = 4096;
 
 /// How many buffers are posted at first.
-const FEWEST: u16 = 16;
+const FEWEST: u16 = 32;
 
 /// The only buffer group of a ring.
 pub(super) const GROUP: u16 = 0;
@@ -84,8 +86,6 @@ pub(super) struct Pool {
     posted: u16,
     /// Buffers to keep in the ring.
     wanted: u16,
-    /// Whether those were too few.
-    ran_out: bool,
     /// Last in, first out, for the sake of the cache.
     free: Vec<u16>,
     /// Buffers from here on have never been used.
@@ -135,7 +135,6 @@ impl Pool {
             position_of: vec![0; MOST.into()],
             posted: 0,
             wanted: FEWEST,
-            ran_out: false,
             free: Vec::with_capacity(MOST.into()),
             fresh: 0,
             state: vec![State::default(); MOST.into()],
@@ -156,10 +155,6 @@ impl Pool {
 
     /// Posts buffers until as many are in the ring as are wanted, or none is free.
     pub(super) fn post(&mut self) {
-        // However many receives have met the same shortage.
-        if mem::take(&mut self.ran_out) {
-            self.wanted = (self.wanted * 2).min(MOST);
-        }
         if self.posted >= self.wanted {
             return;
         }
@@ -205,9 +200,10 @@ impl Pool {
         self.posted += 1;
     }
 
-    /// The kernel ran out of buffers: from the next time on, post more of them.
-    pub(super) fn grow(&mut self) {
-        self.ran_out = true;
+    /// Keeps enough buffers posted for so many connections to receive at once.
+    pub(super) fn provide_for(&mut self, connections: usize) {
+        let wanted = (2 * connections).next_power_of_two().min(MOST.into());
+        self.wanted = self.wanted.max(wanted as u16);
     }
 
     /// The next chunk of what has been received.

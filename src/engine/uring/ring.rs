@@ -29,6 +29,9 @@ const RECVSEND_POLL_FIRST: u16 = 1 << 0;
 const RECV_MULTISHOT: u16 = 1 << 1;
 const RECVSEND_BUNDLE: u16 = 1 << 4;
 
+/// How many replies one send takes: the kernel's UIO_MAXIOV, see `sendmsg(2)`.
+pub(super) const MOST_PARTS: usize = 1024;
+
 /// With `min-wait`: for how many completions to wait, and how long at most before one is enough.
 const MIN_WAIT_COMPLETIONS: usize = 32;
 const MIN_WAIT_MICROSECONDS: u32 = 20;
@@ -376,9 +379,11 @@ impl<'r> Ring<'r> {
         }
     }
 
-    /// Provides more buffers, after the kernel ran out of them; false if none are in use.
-    pub(super) fn provide_more(&mut self) -> bool {
-        self.pool.as_mut().map(Pool::grow).is_some()
+    /// Provides buffers enough for so many connections to receive at once.
+    pub(super) fn provide_for(&mut self, connections: usize) {
+        if let Some(pool) = &mut self.pool {
+            pool.provide_for(connections);
+        }
     }
 
     /// Accepts one connection, or with `multishot` one after the other.
@@ -435,7 +440,8 @@ impl<'r> Ring<'r> {
         self.push(entry, Op::Recv, key);
     }
 
-    /// Sends what the socket has room for, of all `replies` in one go, and never waits.
+    /// Sends what the socket has room for, of all `replies` (at most [`MOST_PARTS`]) in one go,
+    /// and never waits.
     ///
     /// It is done when the submission is, so with `quiet`, for when nothing depends on it, the
     /// completion is left for the next one that something does depend on.
