@@ -35,7 +35,7 @@ use rustix::process::{Resource, getrlimit};
 use slab::Slab;
 use socket2::Socket;
 
-use self::ring::{Data, Event, Key, Reply, Ring, Stream};
+use self::ring::{Data, Event, Key, Receive, Reply, Ring, Stream};
 use crate::buffer;
 use crate::features::{Feature, Features};
 use crate::framing::{Framer, GREETING};
@@ -43,6 +43,10 @@ use crate::idle::{self, Quiet};
 use crate::worker::{Door, Ended, Next, Worker};
 
 use self::trial::try_out;
+
+/// Bytes received in one batch that make a connection a stream. Streams are served better by large
+/// buffers of their own, which also bounds what one of them can have on its way.
+const STREAM: usize = 16 * 1024;
 
 /// Whether the engine runs here at all, with none of the features.
 pub(super) fn try_without_features() -> io::Result<()> {
@@ -156,8 +160,12 @@ struct Connection {
     replies: Vec<Reply>,
     /// What the socket had no room for; comes before the replies.
     rest: Vec<u8>,
-    /// Bytes to ask for in the next receive, without provided buffers.
-    read_size: usize,
+    /// How to receive next; the pending receive may be of another kind.
+    receive: Receive,
+    /// Whether the pending receive goes on until it is cancelled.
+    repeats: bool,
+    /// Bytes received into provided buffers in this batch.
+    provided: usize,
     /// The client has closed its sending side.
     finished: bool,
     /// The connection is to be closed as soon as nothing is pending.
@@ -311,7 +319,13 @@ impl Service<'_> {
             sending: Sending::Nothing,
             replies: vec![Reply::Static(GREETING)],
             rest: Vec::new(),
-            read_size: buffer::SMALLEST,
+            receive: if self.ring.has(Feature::ProvidedBuffers) {
+                Receive::Repeatedly
+            } else {
+                Receive::Into(buffer::SMALLEST)
+            },
+            repeats: false,
+            provided: 0,
             finished: false,
             ended: self.worker.shutdown.cut.is_set().then_some(Ended::Closed),
             is_due: true,
@@ -332,10 +346,11 @@ impl Service<'_> {
         match result {
             Ok(Data::End) => connection.finished = true,
             Ok(Data::Own(bytes)) => {
-                connection.read_size = buffer::next_size(connection.read_size, bytes.len());
+                connection.receive = connection.receive_after(bytes.len(), ring);
                 connection.reply_to(Reply::Own(bytes), ring);
             }
             Ok(Data::Provided(mut received)) => {
+                connection.provided += received.len as usize;
                 while let Some(reply) = ring.take(&mut received) {
                     connection.reply_to(reply, ring);
                 }
@@ -519,17 +534,45 @@ impl Connection {
 
     /// Receives unless the client has replies to read first.
     fn receive(&mut self, ring: &mut Ring<'_>) {
+        let provided = mem::take(&mut self.provided);
+        if provided > 0 {
+            let is_stream = provided
+                >= if self.repeats {
+                    STREAM
+                } else {
+                    buffer::WAITING
+                };
+            self.receive = if is_stream {
+                Receive::Into(buffer::LARGEST)
+            } else {
+                Receive::Repeatedly
+            };
+        }
         let welcome = matches!(self.sending, Sending::Nothing | Sending::Promptly);
         match self.receiving {
             Pending::Idle if welcome && !self.finished => {
-                ring.recv(self.key, &self.stream, self.read_size);
+                ring.recv(self.key, &self.stream, self.receive);
+                self.repeats = ring.repeats(self.receive);
                 self.receiving = Pending::Active;
             }
-            Pending::Active if !welcome && ring.has(Feature::MultishotRecv) => {
+            Pending::Active if self.repeats && !(welcome && ring.repeats(self.receive)) => {
                 ring.cancel_recv(self.key);
                 self.receiving = Pending::Cancelled;
             }
             _ => {}
+        }
+    }
+
+    /// How to receive after so many bytes in a buffer of the connection's own.
+    fn receive_after(&self, received: usize, ring: &Ring<'_>) -> Receive {
+        let Receive::Into(size) = self.receive else {
+            return self.receive;
+        };
+        if received < size && ring.has(Feature::ProvidedBuffers) {
+            // The socket is empty: nobody waits with a large buffer.
+            Receive::Once
+        } else {
+            Receive::Into(buffer::next_size(size, received))
         }
     }
 

@@ -208,6 +208,17 @@ impl Reply {
     }
 }
 
+/// Where to receive into, and how often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Receive {
+    /// Into provided buffers, again and again if the kernel can.
+    Repeatedly,
+    /// Into provided buffers.
+    Once,
+    /// Into a buffer of so many bytes, of the connection's own.
+    Into(usize),
+}
+
 /// What a receive has brought.
 #[derive(Debug)]
 pub(super) enum Data {
@@ -406,38 +417,44 @@ impl<'r> Ring<'r> {
         self.push(entry, Op::Accept, Key::NONE);
     }
 
-    /// Receives: with provided buffers into these, otherwise into a buffer of `size` bytes.
-    pub(super) fn recv(&mut self, key: Key, stream: &Stream, size: usize) {
+    /// Receives, as `how` says.
+    pub(super) fn recv(&mut self, key: Key, stream: &Stream, how: Receive) {
         let mut ioprio = 0;
         if self.has(Feature::PollFirst) {
             ioprio |= RECVSEND_POLL_FIRST;
         }
-        if self.pool.is_some() {
-            if self.has(Feature::MultishotRecv) {
-                ioprio |= RECV_MULTISHOT;
+        let entry = match how {
+            Receive::Repeatedly | Receive::Once => {
+                if self.repeats(how) {
+                    ioprio |= RECV_MULTISHOT;
+                }
+                if self.has(Feature::Bundles) {
+                    ioprio |= RECVSEND_BUNDLE;
+                }
+                on!(stream, |fd| opcode::Recv::new(fd, ptr::null_mut(), 0))
+                    .ioprio(ioprio)
+                    .buf_group(GROUP)
+                    .build()
+                    .flags(Flags::BUFFER_SELECT)
             }
-            if self.has(Feature::Bundles) {
-                ioprio |= RECVSEND_BUNDLE;
+            Receive::Into(size) => {
+                let mut buf = Vec::with_capacity(size);
+                let (start, capacity) = (buf.as_mut_ptr(), buf.capacity() as u32);
+                let lent = self.lent(key);
+                assert!(lent.recv.is_none(), "one receive at a time");
+                lent.recv = Some(buf);
+                on!(stream, |fd| opcode::Recv::new(fd, start, capacity))
+                    .ioprio(ioprio)
+                    .build()
             }
-            let entry = on!(stream, |fd| opcode::Recv::new(fd, ptr::null_mut(), 0))
-                .ioprio(ioprio)
-                .buf_group(GROUP)
-                .build()
-                .flags(Flags::BUFFER_SELECT);
-            self.in_flight += 1;
-            self.push(entry, Op::Recv, key);
-            return;
-        }
-        let mut buf = Vec::with_capacity(size);
-        let (start, capacity) = (buf.as_mut_ptr(), buf.capacity() as u32);
-        let entry = on!(stream, |fd| opcode::Recv::new(fd, start, capacity))
-            .ioprio(ioprio)
-            .build();
-        let lent = self.lent(key);
-        assert!(lent.recv.is_none(), "one receive at a time");
-        lent.recv = Some(buf);
+        };
         self.in_flight += 1;
         self.push(entry, Op::Recv, key);
+    }
+
+    /// Whether such a receive goes on until it is cancelled.
+    pub(super) fn repeats(&self, how: Receive) -> bool {
+        how == Receive::Repeatedly && self.has(Feature::MultishotRecv)
     }
 
     /// Sends what the socket has room for, of all `replies` (at most [`MOST_PARTS`]) in one go,
@@ -741,14 +758,13 @@ impl<'r> Ring<'r> {
         result: Result<u32, Errno>,
         flags: u32,
     ) -> Result<Data, Errno> {
-        let Some(pool) = &mut self.pool else {
-            let mut buf = self.lent(key).recv.take().expect("a receive is in flight");
+        if let Some(mut buf) = self.lent(key).recv.take() {
             let len = result? as usize;
             assert!(len <= buf.capacity(), "no receive exceeds its buffer");
             // SAFETY: the kernel has filled so many bytes, and they are within the capacity.
             unsafe { buf.set_len(len) };
             return Ok(if len == 0 { Data::End } else { Data::Own(buf) });
-        };
+        }
         let buffer = cqueue::buffer_select(flags);
         let unfinished = cqueue::buffer_more(flags);
         match (result, buffer) {
@@ -758,7 +774,7 @@ impl<'r> Ring<'r> {
                 unfinished,
             })),
             (result, buffer) => {
-                if let Some(buffer) = buffer.filter(|_| !unfinished) {
+                if let (Some(buffer), false, Some(pool)) = (buffer, unfinished, &mut self.pool) {
                     pool.take_unused(buffer);
                 }
                 result.map(|_| Data::End)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::ring::{Data, Event, Key, Reply, Ring, set_up};
+use super::ring::{Data, Event, Key, Receive, Reply, Ring, set_up};
 use crate::features::{Feature, Features};
 use crate::framing::GREETING;
 
@@ -41,12 +41,15 @@ pub(super) fn try_out(features: Features) -> io::Result<()> {
     let mut byte = [0];
     client.read_exact(&mut byte)?;
 
-    ring.recv(key, &server, byte.len());
+    let how = if features.has(Feature::ProvidedBuffers) {
+        Receive::Repeatedly
+    } else {
+        Receive::Into(byte.len())
+    };
+    ring.recv(key, &server, how);
     client.write_all(&byte)?;
     let received = match next_event(&mut ring)? {
-        Event::Received { result, more, .. } if more == features.has(Feature::MultishotRecv) => {
-            result?
-        }
+        Event::Received { result, more, .. } if more == ring.repeats(how) => result?,
         other => return Err(unexpected(&other)),
     };
     match received {
