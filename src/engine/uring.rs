@@ -45,8 +45,12 @@ use crate::worker::{Door, Ended, Next, Worker};
 use self::trial::try_out;
 
 /// Bytes received in one batch that make a connection a stream. Streams are served better by large
-/// buffers of their own, which also bounds what one of them can have on its way.
-const STREAM: usize = 16 * 1024;
+/// buffers of their own, which also bounds what one of them can have on its way. It still waits
+/// with provided buffers, and is a stream for as long as what comes next fills one of these.
+const STREAM: usize = 4 * PROVIDED;
+
+/// The size of a provided buffer.
+const PROVIDED: usize = buffers::SIZE;
 
 /// Whether the engine runs here at all, with none of the features.
 pub(super) fn try_without_features() -> io::Result<()> {

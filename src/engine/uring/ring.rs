@@ -213,7 +213,7 @@ impl Reply {
 pub(super) enum Receive {
     /// Into provided buffers, again and again if the kernel can.
     Repeatedly,
-    /// Into provided buffers.
+    /// Into one provided buffer.
     Once,
     /// Into a buffer of so many bytes, of the connection's own.
     Into(usize),
@@ -428,7 +428,7 @@ impl<'r> Ring<'r> {
                 if self.repeats(how) {
                     ioprio |= RECV_MULTISHOT;
                 }
-                if self.has(Feature::Bundles) {
+                if self.has(Feature::Bundles) && how == Receive::Repeatedly {
                     ioprio |= RECVSEND_BUNDLE;
                 }
                 on!(stream, |fd| opcode::Recv::new(fd, ptr::null_mut(), 0))
