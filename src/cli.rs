@@ -1,11 +1,11 @@
 //! The command line: parsed here, then lifted into what the commands themselves understand.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -14,6 +14,7 @@ use crate::client;
 use crate::endpoint::Endpoint;
 use crate::engine::Engine;
 use crate::features::Choice;
+use crate::probe::Report;
 use crate::server::{self, Config};
 
 /// A TCP server on io_uring, beside the classic concurrency models it is measured against
@@ -30,6 +31,8 @@ enum Command {
     Serve(Serve),
     /// Hold the tutorial's conversation with a server, and check its replies
     Client(Client),
+    /// Show what this machine allows: the features of io_uring, and the engines that run here
+    Probe(Probe),
 }
 
 #[derive(Debug, Args)]
@@ -114,6 +117,21 @@ struct Client {
     connections: u16,
 }
 
+#[derive(Debug, Args)]
+struct Probe {
+    /// How to show it
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
+    format: ReportFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ReportFormat {
+    /// For people
+    Text,
+    /// For scripts
+    Json,
+}
+
 /// Parses the command line and does what it says. Wrong usage exits the process with code 2.
 ///
 /// # Errors
@@ -130,6 +148,18 @@ pub fn run() -> Result<()> {
             port,
             connections,
         }) => client::run(&host, port, connections.into()),
+        Command::Probe(Probe { format }) => {
+            let report = Report::gather();
+            let text = match format {
+                ReportFormat::Text => report.to_string(),
+                ReportFormat::Json => format!("{:#}\n", report.to_json()),
+            };
+            match io::stdout().write_all(text.as_bytes()) {
+                // Whoever reads has seen enough.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                other => other.context("cannot write the report"),
+            }
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use clap::ValueEnum;
 
 use socket2::Socket;
 
-use crate::probe::{self, Unavailable};
+use crate::diagnosis::{self, Unavailable};
 use crate::worker::Worker;
 
 /// A model of concurrency and I/O.
@@ -71,8 +71,10 @@ impl Engine {
     pub fn availability(self) -> Result<(), Unavailable> {
         match self {
             Self::Sequential | Self::Threads | Self::Epoll | Self::Tokio => Ok(()),
-            Self::TokioUring => tokio_uring::try_out().map_err(|error| probe::explain(&error)),
-            Self::Uring => uring::try_without_features().map_err(|error| probe::explain(&error)),
+            Self::TokioUring => tokio_uring::try_out().map_err(|error| diagnosis::explain(&error)),
+            Self::Uring => {
+                uring::try_without_features().map_err(|error| diagnosis::explain(&error))
+            }
         }
     }
 

@@ -116,7 +116,7 @@ impl Feature {
     pub const fn is_default(self) -> bool {
         !matches!(
             self,
-            IncrementalBuffers | MinWait | PollFirst | NoIowait | Napi | Sqpoll
+            Bundles | IncrementalBuffers | MinWait | PollFirst | NoIowait | Napi | Sqpoll
         )
     }
 
@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(
             resolved("auto", Features::ALL),
             "multishot-accept,provided-buffers,multishot-recv,direct-descriptors,defer-taskrun,\
-             registered-ring,no-sqarray,bundles"
+             registered-ring,no-sqarray"
         );
         assert_eq!(resolved("auto", Features::NONE), "none");
         let linux_5_19 = Features::ALL

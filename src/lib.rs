@@ -16,15 +16,17 @@
 //!   one [`worker::Worker`]: start with `engine/threads.rs`, where a conversation reads from top
 //!   to bottom, then see in `engine/tokio_uring.rs` what becomes of it when the kernel completes
 //!   operations instead of blocking in them.
-//! - [`probe`] tells why io_uring is not to be had and what to do about it.
+//! - [`diagnosis`] tells why io_uring is not to be had and what to do about it.
 //! - [`endpoint`] is where to listen, and [`server`] puts it all together: bind, start workers,
 //!   wait for a signal, drain, report.
+//! - [`probe`] reports what this machine allows: every feature, every engine, found by trying.
 //! - [`client`] is the client of the tutorial that the protocol comes from.
 //! - [`cli`] is the command line.
 
 pub mod buffer;
 pub mod cli;
 pub mod client;
+pub mod diagnosis;
 pub mod endpoint;
 pub mod engine;
 pub mod features;

@@ -1,199 +1,307 @@
-//! Why io_uring cannot be used here, and what to do about it.
+//! What this machine allows, found by trying: `ringlab probe`.
 
-use std::fmt;
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
 use std::fs;
-use std::io;
+use std::num::NonZeroUsize;
+use std::thread;
 
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit};
+use rustix::system::uname;
+use serde_json::{Map, Value, json};
 
-/// The sysctl that switches io_uring off, since Linux 6.6: 1 for unprivileged processes outside
-/// `kernel.io_uring_group`, 2 for all.
-const DISABLED: &str = "/proc/sys/kernel/io_uring_disabled";
+use crate::diagnosis::{self, Unavailable};
+use crate::engine::{Engine, uring};
+use crate::features::{Feature, Features};
 
-/// Why an engine does not run here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unavailable {
-    /// What stands in the way.
-    pub cause: String,
-    /// What an operator can do about it.
-    pub remedy: String,
-}
+/// The width that the report is wrapped to, in columns.
+const WIDTH: usize = 80;
 
-impl fmt::Display for Unavailable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cause, remedy } = self;
-        write!(f, "{cause}\n  remedy: {remedy}")
-    }
-}
-
-impl std::error::Error for Unavailable {}
-
-/// Tells why setting up a ring, or a first operation on one, failed with `error`.
-pub fn explain(error: &io::Error) -> Unavailable {
-    explain_in(error, &Surroundings::read())
-}
-
-/// What explains a refusal beyond its error code.
-#[derive(Debug, Default)]
-struct Surroundings {
-    /// The value of `kernel.io_uring_disabled`, where the kernel has it.
-    disabled: Option<String>,
-    /// Whether a seccomp filter applies to this process, see `proc_pid_status(5)`.
-    seccomp: bool,
+/// A machine, as far as it matters to a server on io_uring.
+#[derive(Debug)]
+pub struct Report {
     /// The kernel's release, as `uname -r` prints it.
-    release: String,
+    pub release: String,
+    /// The architecture, as `uname -m` prints it.
+    pub machine: String,
+    /// The processor's name; empty where the kernel does not tell.
+    pub processor: String,
+    /// Processors that this process may use.
+    pub processors: usize,
+    /// What the kernel does about each of the processor's vulnerabilities that concerns it.
+    pub mitigations: BTreeMap<String, String>,
+    /// The limit on descriptors (RLIMIT_NOFILE).
+    pub descriptors: Rlimit,
+    /// The limit on locked memory in bytes (RLIMIT_MEMLOCK), against which rings count before
+    /// Linux 5.12.
+    pub locked_memory: Rlimit,
+    /// The value of `kernel.io_uring_disabled`, where the kernel has it (Linux 6.6).
+    pub io_uring_disabled: Option<String>,
+    /// Whether io_uring can be used at all.
+    pub io_uring: Result<(), Unavailable>,
+    /// Each feature of [`Feature::ALL`].
+    pub features: Vec<(Feature, Status)>,
+    /// Each engine of [`Engine::ALL`].
+    pub engines: Vec<(Engine, Result<(), Unavailable>)>,
 }
 
-impl Surroundings {
-    fn read() -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        Self {
-            disabled: fs::read_to_string(DISABLED)
-                .ok()
-                .map(|value| value.trim().to_owned()),
-            seccomp: status
-                .lines()
-                .filter_map(|line| line.strip_prefix("Seccomp:"))
-                .any(|mode| mode.trim() == "2"),
-            release: rustix::system::uname()
-                .release()
-                .to_string_lossy()
-                .into_owned(),
-        }
-    }
+/// Whether a feature of io_uring can be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// It works.
+    Available,
+    /// The kernel does not know it.
+    Missing,
+    /// The kernel may know it, but something forbids its use.
+    SwitchedOff(String),
 }
 
-fn explain_in(error: &io::Error, around: &Surroundings) -> Unavailable {
-    let release = &around.release;
-    let unavailable = |cause: String, remedy: &str| Unavailable {
-        cause,
-        remedy: remedy.to_owned(),
-    };
-    let seccomp_remedy = "allow io_uring_setup, io_uring_enter and io_uring_register in the \
-         seccomp profile (containers: run with --security-opt seccomp=PROFILE.json, a copy of \
-         the default profile with the three added; systemd: SystemCallFilter=@aio)";
-    match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::PERM) => match around.disabled.as_deref() {
-            Some("2") => unavailable(
-                "io_uring is switched off for all processes (sysctl kernel.io_uring_disabled=2)"
-                    .to_owned(),
-                "as root: sysctl -w kernel.io_uring_disabled=0",
-            ),
-            Some("1") => unavailable(
-                format!(
-                    "io_uring is switched off for unprivileged processes (sysctl \
-                     kernel.io_uring_disabled=1){}",
-                    if around.seccomp {
-                        ", or forbidden by a seccomp filter"
-                    } else {
-                        ""
-                    }
-                ),
-                "as root: sysctl -w kernel.io_uring_disabled=0, or put this user in the group \
-                 whose number is in kernel.io_uring_group; in a container also allow io_uring in \
-                 its seccomp profile",
-            ),
-            _ if around.seccomp => unavailable(
-                "io_uring is forbidden to this process by a seccomp filter, as in most containers"
-                    .to_owned(),
-                seccomp_remedy,
-            ),
-            _ => unavailable(
-                "io_uring is forbidden to this process, perhaps by a security module (SELinux, \
-                 AppArmor)"
-                    .to_owned(),
-                "look for a denial in the audit log: dmesg, or journalctl -k",
-            ),
-        },
-        Some(Errno::NOSYS) if around.seccomp => unavailable(
-            format!(
-                "io_uring is hidden from this process by a seccomp filter, or missing from this \
-                 kernel ({release})"
-            ),
-            seccomp_remedy,
-        ),
-        Some(Errno::NOSYS) => unavailable(
-            format!("this kernel ({release}) has no io_uring"),
-            "run Linux 5.10 or later, built with CONFIG_IO_URING",
-        ),
-        Some(Errno::INVAL) => unavailable(
-            format!("the io_uring of this kernel ({release}) is too old"),
-            "run Linux 5.10 or later",
-        ),
-        Some(Errno::NOMEM) => unavailable(
-            "no memory for the ring; before Linux 5.12 rings count against the limit on locked \
-             memory (RLIMIT_MEMLOCK)"
-                .to_owned(),
-            "raise the limit (ulimit -l, systemd: LimitMEMLOCK=) or use fewer --workers",
-        ),
-        Some(Errno::MFILE | Errno::NFILE) => unavailable(
-            "no file descriptor is left for the ring".to_owned(),
-            "raise the limit (ulimit -n, systemd: LimitNOFILE=; for ENFILE sysctl fs.file-max)",
-        ),
-        _ => unavailable(
-            format!("io_uring fails here: {error}"),
-            "use another engine, and please report this with the output of uname -a",
-        ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn explained(errno: Errno, around: Surroundings) -> String {
-        explain_in(&errno.into(), &around).to_string()
-    }
-
-    #[test]
-    fn the_sysctl_is_named_before_anything_else() {
-        for value in ["1", "2"] {
-            let text = explained(
-                Errno::PERM,
-                Surroundings {
-                    disabled: Some(value.to_owned()),
-                    seccomp: true,
-                    ..Surroundings::default()
-                },
-            );
-            assert!(
-                text.contains(&format!("kernel.io_uring_disabled={value}")),
-                "{text}"
-            );
-            assert!(
-                text.contains("sysctl -w kernel.io_uring_disabled=0"),
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_seccomp_filter_is_suspected_when_there_is_one() {
-        for errno in [Errno::PERM, Errno::NOSYS] {
-            let filtered = Surroundings {
-                disabled: Some("0".to_owned()),
-                seccomp: true,
-                ..Surroundings::default()
+impl Report {
+    /// Tries everything, which takes some milliseconds.
+    pub fn gather() -> Self {
+        let uname = uname();
+        let io_uring = Engine::Uring.availability();
+        let features = Feature::ALL.into_iter().map(|feature| {
+            let status = match &io_uring {
+                Ok(()) => try_feature(feature),
+                Err(unavailable) => Status::SwitchedOff(unavailable.cause.clone()),
             };
-            let text = explained(errno, filtered);
-            assert!(text.contains("by a seccomp filter"), "{text}");
-            let text = explained(errno, Surroundings::default());
-            assert!(!text.contains("seccomp"), "{text}");
+            (feature, status)
+        });
+        Self {
+            release: uname.release().to_string_lossy().into_owned(),
+            machine: uname.machine().to_string_lossy().into_owned(),
+            processor: processor(),
+            processors: thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            mitigations: mitigations(),
+            descriptors: getrlimit(Resource::Nofile),
+            locked_memory: getrlimit(Resource::Memlock),
+            io_uring_disabled: diagnosis::disabled(),
+            features: features.collect(),
+            engines: Engine::ALL
+                .into_iter()
+                .map(|engine| (engine, engine.availability()))
+                .collect(),
+            io_uring,
         }
     }
 
-    #[test]
-    fn every_cause_comes_with_a_remedy() {
-        for errno in [
-            Errno::PERM,
-            Errno::NOSYS,
-            Errno::INVAL,
-            Errno::NOMEM,
-            Errno::MFILE,
-            Errno::IO,
-        ] {
-            let text = explained(errno, Surroundings::default());
-            assert!(text.contains("\n  remedy: "), "{text}");
+    /// What the engine `uring` uses here unless told otherwise.
+    pub fn auto(&self) -> Features {
+        let available = self.features.iter();
+        let available = available.filter(|(_, status)| *status == Status::Available);
+        crate::features::Choice::AUTO
+            .resolve(available.map(|&(feature, _)| feature).collect())
+            .unwrap_or_default()
+    }
+
+    /// The report for scripts.
+    ///
+    /// | key | value |
+    /// | --- | --- |
+    /// | `kernel` | `release`, `machine` |
+    /// | `processor` | `model`, `count`, `mitigations`: the kernel's words by vulnerability |
+    /// | `limits` | `descriptors`, `locked_memory_bytes`: each `soft` and `hard`, `null` for none |
+    /// | `io_uring` | `available`; `disabled`: the sysctl or `null`; `cause` and `remedy` |
+    /// | `features` | by name: `status` (`available`, `missing`, `switched off`), `since` (a Linux release), `auto` (used by default here), `cause` |
+    /// | `engines` | by name: `runs`, `cause`, `remedy` |
+    ///
+    /// `cause` and `remedy` are there where something is not available.
+    pub fn to_json(&self) -> Value {
+        let auto = self.auto();
+        let features = self.features.iter().map(|(feature, status)| {
+            let mut value = json!({
+                "status": status.name(),
+                "since": feature.since(),
+                "auto": auto.has(*feature),
+            });
+            if let Status::SwitchedOff(cause) = status {
+                value["cause"] = json!(cause);
+            }
+            (feature.name().to_owned(), value)
+        });
+        let engines = self.engines.iter().map(|(engine, availability)| {
+            let value = with_explanation(json!({ "runs": availability.is_ok() }), availability);
+            (engine.name().to_owned(), value)
+        });
+        json!({
+            "kernel": { "release": self.release, "machine": self.machine },
+            "processor": {
+                "model": self.processor,
+                "count": self.processors,
+                "mitigations": self.mitigations,
+            },
+            "limits": {
+                "descriptors": limit_to_json(&self.descriptors),
+                "locked_memory_bytes": limit_to_json(&self.locked_memory),
+            },
+            "io_uring": with_explanation(
+                json!({
+                    "available": self.io_uring.is_ok(),
+                    "disabled": self.io_uring_disabled.as_ref().and_then(|text| text.parse::<u8>().ok()),
+                }),
+                &self.io_uring,
+            ),
+            "features": features.collect::<Map<_, _>>(),
+            "engines": engines.collect::<Map<_, _>>(),
+        })
+    }
+}
+
+fn with_explanation(mut value: Value, availability: &Result<(), Unavailable>) -> Value {
+    if let Err(Unavailable { cause, remedy }) = availability {
+        value["cause"] = json!(cause);
+        value["remedy"] = json!(remedy);
+    }
+    value
+}
+
+fn limit_to_json(limit: &Rlimit) -> Value {
+    json!({ "soft": limit.current, "hard": limit.maximum })
+}
+
+fn try_feature(feature: Feature) -> Status {
+    match uring::try_feature(feature) {
+        Ok(()) => Status::Available,
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Status::Missing,
+            _ => Status::SwitchedOff(diagnosis::explain(&error).cause),
+        },
+    }
+}
+
+impl Status {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Available => "available",
+            Self::Missing => "missing",
+            Self::SwitchedOff(_) => "switched off",
         }
     }
+}
+
+fn processor() -> String {
+    fs::read_to_string("/proc/cpuinfo")
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(key, _)| key.trim() == "model name")
+        .map(|(_, name)| name.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// See `Documentation/admin-guide/hw-vuln/index.rst` of the kernel.
+fn mitigations() -> BTreeMap<String, String> {
+    let Ok(files) = fs::read_dir("/sys/devices/system/cpu/vulnerabilities") else {
+        return BTreeMap::new();
+    };
+    files
+        .flatten()
+        .filter_map(|file| {
+            let state = fs::read_to_string(file.path()).ok()?.trim().to_owned();
+            let name = file.file_name().to_string_lossy().into_owned();
+            (state != "Not affected").then_some((name, state))
+        })
+        .collect()
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            release, machine, ..
+        } = self;
+        entry(f, "kernel", &format!("{release} ({machine})"))?;
+        let processor = format!("{} × {}", self.processors, self.processor);
+        entry(f, "processors", processor.trim_end_matches(" × "))?;
+        let mut label = "mitigations";
+        for (name, state) in &self.mitigations {
+            entry(f, label, &format!("{name}: {state}"))?;
+            label = "";
+        }
+        entry(f, "descriptors", &show_limit(&self.descriptors))?;
+        let memory = show_limit(&self.locked_memory);
+        let note = "bytes; rings count against it before Linux 5.12";
+        entry(f, "locked memory", &format!("{memory} {note}"))?;
+        let sysctl = match &self.io_uring_disabled {
+            Some(value) => format!(" (kernel.io_uring_disabled={value})"),
+            None => String::new(),
+        };
+        match &self.io_uring {
+            Ok(()) => entry(f, "io_uring", &format!("works{sysctl}"))?,
+            Err(unavailable) => {
+                entry(f, "io_uring", &format!("cannot be used{sysctl}"))?;
+                explain(f, unavailable)?;
+            }
+        }
+
+        writeln!(
+            f,
+            "\nfeatures of io_uring (*: used by the engine uring by default)"
+        )?;
+        let auto = self.auto();
+        for (feature, status) in &self.features {
+            let mark = if auto.has(*feature) { " *" } else { "" };
+            let since = feature.since();
+            let text = match status {
+                Status::Available => "available".to_owned(),
+                Status::Missing => format!("missing: it exists since Linux {since}"),
+                Status::SwitchedOff(_) if self.io_uring.is_err() => {
+                    format!("not tried; it exists since Linux {since}")
+                }
+                Status::SwitchedOff(cause) => format!("switched off: {cause}"),
+            };
+            entry(f, &format!("  {feature}{mark}"), &text)?;
+        }
+
+        writeln!(f, "\nengines")?;
+        for (engine, availability) in &self.engines {
+            let runs = if availability.is_ok() {
+                "runs here"
+            } else {
+                "does not run here"
+            };
+            entry(f, &format!("  {engine}"), runs)?;
+            if let Err(unavailable) = availability {
+                explain(f, unavailable)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn show_limit(limit: &Rlimit) -> String {
+    let show = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |limit| limit.to_string());
+    let (soft, hard) = (show(limit.current), show(limit.maximum));
+    if soft == hard {
+        soft
+    } else {
+        format!("{soft}, at most {hard}")
+    }
+}
+
+fn explain(f: &mut fmt::Formatter<'_>, unavailable: &Unavailable) -> fmt::Result {
+    entry(f, "", &format!("cause: {}", unavailable.cause))?;
+    entry(f, "", &format!("remedy: {}", unavailable.remedy))
+}
+
+/// Writes a label and, in a column of its own, the text.
+fn entry(f: &mut fmt::Formatter<'_>, label: &str, text: &str) -> fmt::Result {
+    const COLUMN: usize = 24;
+    write!(f, "{label:COLUMN$}")?;
+    let mut column = COLUMN;
+    for word in text.split_whitespace() {
+        let width = word.chars().count();
+        if column > COLUMN && column + 1 + width > WIDTH {
+            write!(f, "\n{:COLUMN$}", "")?;
+            column = COLUMN;
+        }
+        if column > COLUMN {
+            f.write_char(' ')?;
+            column += 1;
+        }
+        f.write_str(word)?;
+        column += width;
+    }
+    writeln!(f)
 }

@@ -13,10 +13,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use socket2::Socket;
 
+use crate::diagnosis;
 use crate::endpoint::{Endpoint, Listening};
 use crate::engine::{Engine, uring};
 use crate::features::{Choice, Feature, Features, RingOptions};
-use crate::probe;
 use crate::shutdown::Shutdown;
 use crate::worker::{Counters, Worker};
 
@@ -266,7 +266,7 @@ fn spawn_worker(
                 .unwrap_or_else(|_| Err(io::Error::other("it panicked")))
                 .map_err(|error| match error.raw_os_error() {
                     Some(_) if engine.uses_io_uring() => {
-                        anyhow!(cannot_run(engine, &probe::explain(&error)))
+                        anyhow!(cannot_run(engine, &diagnosis::explain(&error)))
                     }
                     _ => error.into(),
                 });
@@ -302,7 +302,7 @@ fn signal_name(signal: i32) -> &'static str {
     }
 }
 
-fn cannot_run(engine: Engine, unavailable: &probe::Unavailable) -> String {
+fn cannot_run(engine: Engine, unavailable: &diagnosis::Unavailable) -> String {
     let others: Vec<_> = Engine::available()
         .filter(|&other| other != engine)
         .map(Engine::name)
