@@ -74,7 +74,7 @@ struct Serve {
     uring_features: Choice,
 
     /// Submissions that the engine uring's ring has room for
-    #[arg(long, value_name = "N", default_value_t = 1024,
+    #[arg(long, value_name = "N", default_value_t = 256,
         value_parser = value_parser!(u32).range(1..=8192))]
     uring_entries: u32,
 

@@ -211,6 +211,7 @@ impl Service<'_> {
             }
             self.update_accept();
         }
+        self.ring.log(self.worker.index);
         Ok(())
     }
 
@@ -528,10 +529,7 @@ impl Connection {
                 .replies
                 .split_off(self.replies.len().min(ring::MOST_PARTS));
             let replies = mem::replace(&mut self.replies, rest);
-            // Nothing depends on its completion, except what comes after it: more replies, or the
-            // close that follows the last of them.
-            let quiet = self.replies.is_empty() && !self.finished;
-            ring.send(self.key, &self.stream, replies, quiet);
+            ring.send(self.key, &self.stream, replies);
             self.sending = Sending::Promptly;
         }
     }

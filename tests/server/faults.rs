@@ -1,7 +1,11 @@
 //! Clients that misbehave, and the connections beside theirs.
 
+use std::thread;
+
+use rustix::process::Signal;
+
 use crate::Row;
-use crate::support::Server;
+use crate::support::{self, Server};
 
 pub(crate) fn three_hundred_resets_in_mid_message(row: &Row) {
     let server = Server::start(row, &[]);
@@ -39,4 +43,54 @@ pub(crate) fn clients_that_leave_before_they_are_accepted(row: &Row) {
     drop(first);
     server.greeted().round_trip();
     server.wait_for_descriptors(before);
+}
+
+pub(crate) fn late_completions_meet_no_new_connection(row: &Row) {
+    let server = Server::start(row, &["--max-connections", "8"]);
+    for round in 0..40 {
+        // Eight that are owed replies, so that receives are being cancelled and sends wait, go
+        // all at once. Those who take their places at once must not feel it.
+        let leaving: Vec<_> = (0..8)
+            .map(|_| {
+                let mut client = server.greeted().with_small_receive_buffer();
+                client.send(b"^");
+                client.send_some(&[b'x'; 1 << 20]);
+                client
+            })
+            .collect();
+        for client in leaving {
+            if round % 2 == 0 {
+                client.reset();
+            }
+        }
+        let mut random = fastrand::Rng::with_seed(round);
+        let input = support::random_input(20_000, &mut random);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                let (server, input, mut random) = (&server, &input, random.fork());
+                scope.spawn(move || server.greeted().verify(input, 5000, &mut random));
+            }
+        });
+    }
+}
+
+pub(crate) fn interrupted_waits_lose_nothing(row: &Row) {
+    let server = Server::start(row, &[]);
+    let mut random = fastrand::Rng::with_seed(1);
+    let input = support::random_input(200_000, &mut random);
+    thread::scope(|scope| {
+        let verified = scope.spawn(|| server.greeted().verify(&input, 500, &mut random));
+        // Continuing a stopped process makes its system calls fail with EINTR, see signal(7).
+        while !verified.is_finished() {
+            server.signal(Signal::STOP);
+            server.signal(Signal::CONT);
+        }
+        verified.join().expect("every byte is right");
+    });
+    let mut client = server.greeted();
+    for _ in 0..20 {
+        server.signal(Signal::STOP);
+        server.signal(Signal::CONT);
+        client.round_trip();
+    }
 }

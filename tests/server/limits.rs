@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use ringlab::buffer;
 use ringlab::engine::Engine;
+use rustix::process::Signal;
 
 use crate::Row;
-use crate::support::{self, Server};
+use crate::support::{self, Client, Server};
 
 pub(crate) fn connections_beyond_the_limit_wait_in_the_backlog(row: &Row) {
     let server = Server::start(row, &["--max-connections", "3"]);
@@ -131,7 +132,11 @@ pub(crate) fn idle_connections_hold_no_large_buffers(row: &Row) {
 }
 
 pub(crate) fn clients_that_never_read_cost_bounded_memory(row: &Row) {
-    let server = Server::start(row, &["--idle-timeout", "2s"]);
+    // Both workers have room for their share of the clients, and for one more.
+    let count = if row.concurrent() { 16 } else { 1 };
+    let places = if row.concurrent() { count + 2 } else { 1 };
+    let limit = places.to_string();
+    let server = Server::start(row, &["--idle-timeout", "2s", "--max-connections", &limit]);
     let others = |server: &Server| {
         let mut other = server.greeted();
         other.round_trip();
@@ -140,7 +145,6 @@ pub(crate) fn clients_that_never_read_cost_bounded_memory(row: &Row) {
     drop(others(&server));
     let (descriptors, memory) = (server.descriptors(), server.memory());
 
-    let count = if row.concurrent() { 16 } else { 1 };
     let server = &server;
     let stuck: Vec<_> = thread::scope(|scope| {
         let clients: Vec<_> = (0..count)
@@ -171,8 +175,63 @@ pub(crate) fn clients_that_never_read_cost_bounded_memory(row: &Row) {
 
     // They hold on, and the server lets go.
     server.wait_for_descriptors(descriptors);
-    others(server).round_trip();
+    let mut next: Vec<_> = (0..places).map(|_| server.connect()).collect();
+    for client in &mut next {
+        client.expect(b"*");
+    }
     drop(stuck);
+}
+
+pub(crate) fn clients_that_never_read_hold_nothing_that_others_need(row: &Row) {
+    // A Unix socket has little room, so that many clients can be stuck without much memory.
+    let directory = tempfile::tempdir().expect("a directory for the socket");
+    let server = Server::start_on(row, &support::unix_endpoint(directory.path()), &[]);
+    let mut active: Vec<_> = (0..8).map(|_| server.greeted()).collect();
+    let server = &server;
+    // More than there are provided buffers at first, and each of them owed a reply.
+    let stuck: Vec<_> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..100)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = server.greeted();
+                    client.send_until_stuck();
+                    client
+                })
+            })
+            .collect();
+        clients
+            .into_iter()
+            .map(|client| client.join().expect("the server keeps the connection"))
+            .collect()
+    });
+    for client in &mut active {
+        client.send(&[&b"^"[..], &[b'x'; 60_000], b"$"].concat());
+        client.expect(&[b'y'; 60_000]);
+    }
+    // Once they do read, they get it all. Each has begun a message and not ended it.
+    for mut client in stuck {
+        client.half_close();
+        client.expect_only(|byte| byte == b'y' || byte == b'_');
+    }
+}
+
+pub(crate) fn everybody_at_once_is_answered(row: &Row) {
+    let server = Server::start(row, &[]);
+    let mut clients: Vec<_> = (0..300).map(|_| server.greeted()).collect();
+    let message = [&b"^"[..], &[b'x'; 6000], b"$"].concat();
+    // Everything is there before the server looks: more than it has provided buffers for, and
+    // more completions than a ring holds.
+    for _ in 0..3 {
+        server.signal(Signal::STOP);
+        for client in &mut clients {
+            client.send(&message);
+        }
+        server.signal(Signal::CONT);
+        for client in &mut clients {
+            client.expect(&[b'y'; 6000]);
+        }
+    }
+    clients.iter_mut().for_each(Client::round_trip);
 }
 
 pub(crate) fn exhausted_descriptors_recover(row: &Row) {

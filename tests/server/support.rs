@@ -239,6 +239,15 @@ impl Client {
         self.socket.write_all(bytes).expect("the server takes it");
     }
 
+    /// Sends as much of `bytes` as goes without waiting.
+    pub(crate) fn send_some(&mut self, mut bytes: &[u8]) {
+        self.socket.set_nonblocking(true).expect("a valid socket");
+        while let Ok(sent @ 1..) = self.socket.write(bytes) {
+            bytes = &bytes[sent..];
+        }
+        self.socket.set_nonblocking(false).expect("a valid socket");
+    }
+
     /// Receives exactly `bytes`.
     pub(crate) fn expect(&mut self, bytes: &[u8]) {
         let mut received = vec![0; bytes.len()];
@@ -278,6 +287,13 @@ impl Client {
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
             other => panic!("{other:?} where the server should close"),
         }
+    }
+
+    /// Receives to the end of the stream, and nothing but what is `expected`.
+    pub(crate) fn expect_only(&mut self, expected: impl Fn(u8) -> bool) {
+        let mut rest = Vec::new();
+        self.socket.read_to_end(&mut rest).expect("an orderly end");
+        assert!(rest.iter().all(|&byte| expected(byte)), "a wrong byte");
     }
 
     /// Nothing has been received that was not expected, and the connection is open.
@@ -329,12 +345,13 @@ impl Client {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let mut fds = [PollFd::new(&self.socket, PollFlags::OUT)];
                     if poll(&mut fds, Some(&a_while)).expect("a valid socket") == 0 {
-                        return;
+                        break;
                     }
                 }
                 Err(error) => panic!("{error} where the server should just not read"),
             }
         }
+        self.socket.set_nonblocking(false).expect("a valid socket");
     }
 
     /// Sends `input` in pieces of at most `largest` bytes, closes its half, and checks everything

@@ -33,7 +33,7 @@ const RECVSEND_BUNDLE: u16 = 1 << 4;
 pub(super) const MOST_PARTS: usize = 1024;
 
 /// With `min-wait`: for how many completions to wait, and how long at most before one is enough.
-const MIN_WAIT_COMPLETIONS: usize = 32;
+const MIN_WAIT_COMPLETIONS: u32 = 32;
 const MIN_WAIT_MICROSECONDS: u32 = 20;
 
 /// With `napi`: for how long to poll the network device, in microseconds.
@@ -102,11 +102,10 @@ macro_rules! on {
 /// What a completion is about travels through the kernel in the 64 bits of its `user_data`:
 ///
 /// ```text
-///  63  62      56 55               32 31                0
-/// ┌───┬──────────┬───────────────────┬──────────────────┐
-/// │ q │ op       │ generation        │ index            │
-/// └───┴──────────┴───────────────────┴──────────────────┘
-///   q: quiet, nobody waits for this completion
+///  63          56 55               32 31                0
+/// ┌──────────────┬───────────────────┬──────────────────┐
+/// │ op           │ generation        │ index            │
+/// └──────────────┴───────────────────┴──────────────────┘
 /// ```
 ///
 /// An operation that is cancelled completes later than its connection may want to be gone, and the
@@ -119,7 +118,6 @@ pub(super) struct Key {
 }
 
 const GENERATION_BITS: u32 = 24;
-const QUIET: u64 = 1 << 63;
 
 impl Key {
     const NONE: Self = Self {
@@ -183,7 +181,7 @@ impl Op {
             index: user_data as u32,
             generation: (user_data >> 32) as u32 & ((1 << GENERATION_BITS) - 1),
         };
-        (Self::ALL[(user_data >> 56 & 0x7f) as usize], key)
+        (Self::ALL[(user_data >> 56) as usize], key)
     }
 }
 
@@ -306,10 +304,10 @@ pub(super) struct Ring<'r> {
     /// Operations in flight for which that is so, or which use the pool.
     in_flight: usize,
     pool: Option<Pool>,
-    /// Completions that nobody waits for, and which come with the next wait.
-    quiet: usize,
-    /// The last wait was cut short, so that quiet completions may be late.
-    hurried: bool,
+    /// How often the kernel refused submissions, and how often it had more completions than the
+    /// queue could hold.
+    refused: u64,
+    overflowed: u64,
     /// Read by the kernel when it takes the submission.
     times: Box<[Timespec; 2]>,
 }
@@ -347,14 +345,24 @@ impl<'r> Ring<'r> {
             lent: Vec::new(),
             in_flight: 0,
             pool,
-            quiet: 0,
-            hurried: false,
+            refused: 0,
+            overflowed: 0,
             times: Box::new([Timespec::new(); 2]),
         })
     }
 
     pub(super) fn has(&self, feature: Feature) -> bool {
         self.features.has(feature)
+    }
+
+    /// Logs how often the rings were too small for what was going on.
+    pub(super) fn log(&self, worker: usize) {
+        let Self {
+            refused,
+            overflowed,
+            ..
+        } = self;
+        tracing::debug!(worker, refused, overflowed, "ring done");
     }
 
     /// The next chunk of what was received into provided buffers.
@@ -460,9 +468,8 @@ impl<'r> Ring<'r> {
     /// Sends what the socket has room for, of all `replies` (at most [`MOST_PARTS`]) in one go,
     /// and never waits.
     ///
-    /// It is done when the submission is, so with `quiet`, for when nothing depends on it, the
-    /// completion is left for the next one that something does depend on.
-    pub(super) fn send(&mut self, key: Key, stream: &Stream, replies: Vec<Reply>, quiet: bool) {
+    /// It completes with the submission.
+    pub(super) fn send(&mut self, key: Key, stream: &Stream, replies: Vec<Reply>) {
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         let mut parts: Vec<_> = match replies.as_slice() {
             [_] => Vec::new(),
@@ -502,12 +509,7 @@ impl<'r> Ring<'r> {
                 _message: message,
             },
         );
-        // The thread of `sqpoll` is done with it later.
-        if quiet && !self.has(Feature::Sqpoll) {
-            self.push_quietly(entry, Op::Send, key);
-        } else {
-            self.push(entry, Op::Send, key);
-        }
+        self.push(entry, Op::Send, key);
     }
 
     /// Waits until the socket has room, and sends what it has room for of `rest`.
@@ -547,11 +549,7 @@ impl<'r> Ring<'r> {
             Stream::Plain(socket) => opcode::Close::new(Fd(socket.into_raw_fd())),
             Stream::Direct(place) => opcode::Close::new(Fixed(place)),
         };
-        if self.has(Feature::Sqpoll) {
-            self.push(entry.build(), Op::Close, Key::NONE);
-        } else {
-            self.push_quietly(entry.build(), Op::Close, Key::NONE);
-        }
+        self.push(entry.build(), Op::Close, Key::NONE);
     }
 
     /// Lets [`Event::Slept`] happen after `time`, once.
@@ -577,7 +575,10 @@ impl<'r> Ring<'r> {
         }
     }
 
-    /// Submits everything, and waits for at least one completion that matters.
+    /// Submits everything, and waits until something has happened.
+    ///
+    /// Returns before that when completions have to be taken so that the kernel can go on, and
+    /// after a signal.
     ///
     /// # Errors
     ///
@@ -586,33 +587,21 @@ impl<'r> Ring<'r> {
         if let Some(pool) = &mut self.pool {
             pool.post();
         }
-        // Quiet completions are posted while submitting, so the one to wait for comes after them.
-        let want = if self.hurried { 1 } else { 1 + self.quiet };
         loop {
             self.fill_queue();
             let is_last = self.backlog.is_empty();
-            let want = if is_last {
-                want.min(self.cq.capacity())
-            } else {
-                0
-            };
-            let entered = self.enter(want);
+            let entered = self.enter(if is_last { 1 } else { 0 });
             self.sq.sync();
             self.cq.sync();
             match entered {
-                Ok(()) if is_last && self.sq.is_empty() => break,
-                Ok(()) if self.has(Feature::Sqpoll) && is_last => break,
-                // The queue was taken in part, or there was more than it could hold.
-                Ok(()) if self.cq.is_empty() => {}
-                Ok(()) => {
-                    self.hurried = true;
-                    return Ok(());
-                }
-                // A signal arrived (EINTR), or the timeout (ETIME), or completions have to be taken before the kernel
-                // accepts more (EBUSY), or it has no memory for submissions just now (EAGAIN).
-                Err(error @ (Errno::INTR | Errno::TIME | Errno::BUSY | Errno::AGAIN)) => {
-                    self.hurried = true;
-                    if self.cq.is_empty() && matches!(error, Errno::BUSY | Errno::AGAIN) {
+                Ok(()) if is_last || !self.cq.is_empty() => return Ok(()),
+                Ok(()) => {}
+                Err(Errno::INTR | Errno::TIME) => return Ok(()),
+                // Completions have to be taken before the kernel accepts more (EBUSY), or it has
+                // no memory for submissions just now (EAGAIN).
+                Err(Errno::BUSY | Errno::AGAIN) => {
+                    self.refused += 1;
+                    if self.cq.is_empty() {
                         thread::sleep(Duration::from_millis(1));
                     }
                     return Ok(());
@@ -620,8 +609,6 @@ impl<'r> Ring<'r> {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.hurried = false;
-        Ok(())
     }
 
     fn fill_queue(&mut self) {
@@ -636,9 +623,11 @@ impl<'r> Ring<'r> {
         self.cq.sync();
     }
 
-    fn enter(&self, want: usize) -> Result<(), Errno> {
+    fn enter(&mut self, want: u32) -> Result<(), Errno> {
         let mut flags = EnterFlags::empty();
-        if want > 0 || self.sq.cq_overflow() {
+        let overflow = self.sq.cq_overflow();
+        self.overflowed += u64::from(overflow);
+        if want > 0 || overflow {
             flags |= EnterFlags::GETEVENTS;
         }
         if self.has(Feature::NoIowait) {
@@ -656,14 +645,13 @@ impl<'r> Ring<'r> {
                 flags |= EnterFlags::SQ_WAKEUP;
             }
         }
-        let want = want as u32;
         let entered = if self.has(Feature::MinWait) && want > 0 {
             // Without a timeout for the whole wait the shorter one would end it.
             let timeout = Timespec::new().sec(3600);
             let args = SubmitArgs::new()
                 .min_wait_usec(MIN_WAIT_MICROSECONDS)
                 .timespec(&timeout);
-            let want = want + MIN_WAIT_COMPLETIONS as u32;
+            let want = MIN_WAIT_COMPLETIONS.min(self.cq.capacity() as u32);
             let flags = flags | EnterFlags::EXT_ARG;
             // SAFETY: with EXT_ARG the argument is what SubmitArgs is, see io_uring_enter2(2).
             unsafe {
@@ -695,9 +683,6 @@ impl<'r> Ring<'r> {
 
     fn event(&mut self, completion: &cqueue::Entry) -> Option<Event> {
         let user_data = completion.user_data();
-        if user_data & QUIET != 0 {
-            self.quiet -= 1;
-        }
         let (op, key) = Op::from_user_data(user_data);
         let more = cqueue::more(completion.flags());
         let result = match completion.result() {
@@ -806,11 +791,6 @@ impl<'r> Ring<'r> {
 
     fn push(&mut self, entry: squeue::Entry, op: Op, key: Key) {
         self.push_entry(entry.user_data(op.user_data(key)));
-    }
-
-    fn push_quietly(&mut self, entry: squeue::Entry, op: Op, key: Key) {
-        self.quiet += 1;
-        self.push_entry(entry.user_data(QUIET | op.user_data(key)));
     }
 
     /// Queues a submission; one that finds no room waits for the next call of the kernel.

@@ -33,7 +33,7 @@ pub(super) fn try_out(features: Features) -> io::Result<()> {
         other => return Err(unexpected(&other)),
     };
     let key = Key::new(0, 1);
-    ring.send(key, &server, vec![Reply::Static(GREETING)], false);
+    ring.send(key, &server, vec![Reply::Static(GREETING)]);
     match next_event(&mut ring)? {
         Event::Sent { result, .. } if result? == GREETING.len() => {}
         other => return Err(unexpected(&other)),
