@@ -8,13 +8,15 @@ use std::thread;
 use libtest_mimic::Trial;
 use ringlab::endpoint::Endpoint;
 use ringlab::engine::Engine;
+use ringlab::features::Feature;
 use rustix::process::{Pid, Signal, kill_process};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use serde_json::Value;
 
 use crate::support::{Client, Server, ringlab};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let cases: [(&str, fn()); 10] = [
+    let cases: [(&str, fn()); 13] = [
         ("usage_errors_exit_with_2", usage_errors_exit_with_2),
         (
             "addresses_of_others_are_explained",
@@ -33,6 +35,18 @@ pub(crate) fn trials() -> Vec<Trial> {
             other_engines_run_without_io_uring,
         ),
         ("logs_are_json_on_request", logs_are_json_on_request),
+        (
+            "probe_shows_every_feature_and_engine",
+            probe_shows_every_feature_and_engine,
+        ),
+        (
+            "probe_is_right_where_io_uring_is_blocked",
+            probe_is_right_where_io_uring_is_blocked,
+        ),
+        (
+            "probe_is_right_where_io_uring_is_missing",
+            probe_is_right_where_io_uring_is_missing,
+        ),
         (
             "a_closed_stderr_does_not_disturb_the_service",
             a_closed_stderr_does_not_disturb,
@@ -61,14 +75,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         .collect()
 }
 
-fn run(args: &[&str]) -> Output {
+pub(crate) fn run(args: &[&str]) -> Output {
     ringlab()
         .args(args)
         .output()
         .expect("ringlab can be started")
 }
 
-fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -84,6 +98,11 @@ fn usage_errors_exit_with_2() {
         &["serve", "--max-connections", "-1"],
         &["serve", "--idle-timeout", "5"],
         &["serve", "--log-format", "xml"],
+        &["serve", "--uring-features", "warp"],
+        &["serve", "--uring-features", "sqpoll,defer-taskrun"],
+        &["serve", "--uring-features", ""],
+        &["serve", "--uring-entries", "0"],
+        &["probe", "--format", "xml"],
         &["client", "localhost"],
         &["client", "localhost", "9090", "-n", "0"],
     ] {
@@ -170,6 +189,68 @@ fn other_engines_run_without_io_uring() {
         });
         server.greeted().round_trip();
     }
+}
+
+fn probe_shows_every_feature_and_engine() {
+    let text = run(&["probe"]);
+    assert_eq!(text.status.code(), Some(0), "{text:?}");
+    let text = String::from_utf8(text.stdout).expect("valid UTF-8");
+    let json = run(&["probe", "--format", "json"]);
+    assert_eq!(json.status.code(), Some(0), "{json:?}");
+    let json: Value = serde_json::from_slice(&json.stdout).expect("valid JSON");
+    for line in text.lines() {
+        assert!(
+            line.chars().count() <= 80,
+            "{line:?} is wider than a terminal"
+        );
+    }
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    assert!(text.contains(&release), "{text}");
+    assert_eq!(json["kernel"]["release"], release);
+    for feature in Feature::ALL {
+        assert!(text.contains(feature.name()), "{text}");
+        assert_eq!(json["features"][feature.name()]["since"], feature.since());
+    }
+    for engine in Engine::ALL {
+        assert!(text.contains(engine.name()), "{text}");
+        let runs = engine.availability().is_ok();
+        assert_eq!(json["engines"][engine.name()]["runs"], runs);
+    }
+}
+
+fn expect_probe(errno: u32, cause: &str) {
+    let json = without_io_uring(errno, || run(&["probe", "--format", "json"]));
+    assert_eq!(json.status.code(), Some(0), "{json:?}");
+    let json: Value = serde_json::from_slice(&json.stdout).expect("valid JSON");
+    assert_eq!(json["io_uring"]["available"], false);
+    let explained = json["io_uring"]["cause"].as_str().expect("a cause");
+    assert!(explained.contains(cause), "{explained}");
+    assert!(json["io_uring"]["remedy"].is_string());
+    for feature in Feature::ALL {
+        let status = &json["features"][feature.name()];
+        assert_eq!(status["status"], "switched off", "{status}");
+        assert_eq!(status["auto"], false, "{status}");
+        assert_eq!(status["cause"], explained);
+    }
+    for engine in Engine::ALL {
+        let found = &json["engines"][engine.name()];
+        assert_eq!(found["runs"], !engine.uses_io_uring(), "{found}");
+    }
+    let text = without_io_uring(errno, || run(&["probe"]));
+    assert_eq!(text.status.code(), Some(0), "{text:?}");
+    let text = String::from_utf8(text.stdout).expect("valid UTF-8");
+    assert!(text.contains("remedy: allow io_uring_setup"), "{text}");
+}
+
+fn probe_is_right_where_io_uring_is_blocked() {
+    expect_probe(1, "forbidden to this process by a seccomp filter");
+}
+
+fn probe_is_right_where_io_uring_is_missing() {
+    expect_probe(38, "hidden from this process by a seccomp filter");
 }
 
 fn logs_are_json_on_request() {

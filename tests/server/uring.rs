@@ -1,0 +1,99 @@
+//! What only the engine `uring` has: features to choose, and rings that can be too small.
+
+use std::process::Command;
+
+use ringlab::features::Feature;
+use rustix::process::Signal;
+
+use crate::cli::{run, stderr};
+use crate::support::{self, Client, Server, ringlab};
+
+pub(crate) fn cases() -> Vec<(String, Box<dyn FnOnce() + Send>)> {
+    let with_and_without = Feature::ALL.into_iter().map(|feature| {
+        let run: Box<dyn FnOnce() + Send> = Box::new(move || with_and_without(feature));
+        (format!("with_and_without_{feature}"), run)
+    });
+    let mut cases: Vec<_> = with_and_without.collect();
+    cases.push((
+        "features_in_use_are_logged".to_owned(),
+        Box::new(features_in_use_are_logged),
+    ));
+    cases.push((
+        "tiny_rings_overflow_and_lose_nothing".to_owned(),
+        Box::new(tiny_rings_overflow_and_lose_nothing),
+    ));
+    cases
+}
+
+fn serve(args: &[&str]) -> Command {
+    let mut command = ringlab();
+    command
+        .args(["serve", "-v", "--engine", "uring", "--workers", "2"])
+        .args(["--listen", "127.0.0.1:0"])
+        .args(args);
+    command
+}
+
+/// The feature by itself, and everything but the feature. Where the kernel lacks it, it is said
+/// since when it exists.
+fn with_and_without(feature: Feature) {
+    let alone = format!("none,+{feature}");
+    let probed = run(&["probe", "--format", "json"]);
+    let report: serde_json::Value = serde_json::from_slice(&probed.stdout).expect("valid JSON");
+    if report["features"][feature.name()]["status"] == "missing" {
+        let refused = serve(&["--uring-features", &alone]).output();
+        let refused = refused.expect("ringlab can be started");
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        let since = format!("exists since Linux {}", feature.since());
+        assert!(stderr(&refused).contains(&since), "{refused:?}");
+    } else {
+        converse(&mut serve(&["--uring-features", &alone]));
+    }
+    converse(&mut serve(&["--uring-features", &format!("-{feature}")]));
+}
+
+/// Messages, a stream, and messages again, from several clients.
+fn converse(command: &mut Command) {
+    let server = Server::spawn(command);
+    let mut random = fastrand::Rng::with_seed(2);
+    let input = support::random_input(300_000, &mut random);
+    let mut clients: Vec<_> = (0..40).map(|_| server.greeted()).collect();
+    clients.iter_mut().for_each(Client::round_trip);
+    for largest in [100, 20_000, 300_000] {
+        server.greeted().verify(&input, largest, &mut random);
+    }
+    clients.iter_mut().for_each(Client::round_trip);
+    drop(clients);
+    server.stop();
+}
+
+fn features_in_use_are_logged() {
+    for (asked, in_use) in [
+        ("none", "none"),
+        ("none,+registered-ring", "registered-ring"),
+    ] {
+        let log = Server::spawn(&mut serve(&["--uring-features", asked]))
+            .stop()
+            .log;
+        assert!(log.contains(&format!(" features={in_use} ")), "{log}");
+    }
+}
+
+fn tiny_rings_overflow_and_lose_nothing() {
+    let server = Server::spawn(&mut serve(&["--uring-entries", "1"]));
+    let mut clients: Vec<_> = (0..300).map(|_| server.greeted()).collect();
+    for _ in 0..5 {
+        server.signal(Signal::STOP);
+        for client in &mut clients {
+            client.send(b"^ringlab$");
+        }
+        server.signal(Signal::CONT);
+        for client in &mut clients {
+            client.expect(b"sjohmbc");
+        }
+    }
+    drop(clients);
+    let log = server.stop().log;
+    let overflowed: usize = support::logged(&log, "overflowed").iter().sum();
+    assert!(overflowed > 0, "the ring was not too small: {log}");
+}
