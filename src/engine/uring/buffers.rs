@@ -18,14 +18,14 @@
 //! that have been seen to receive at once. They are small for the same reason, and so that little
 //! is lost on a short message; a longer one takes several.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::io;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 /// The size of a buffer in bytes: what one receive brings at most.
 ///
@@ -38,15 +38,13 @@ pub(super) const SIZE: usize = 4 * 1024;
 const STRIDE: usize = SIZE + 64;
 
 /// How many buffers there are at most; a power of two. Memory that was never used costs nothing.
-const MOST: u16 = 4096;
+const MOST: u16 = 512;
 
 /// How many buffers are posted at first.
 const FEWEST: u16 = 32;
 
 /// The only buffer group of a ring.
 pub(super) const GROUP: u16 = 0;
-
-const PAGE: usize = 4096;
 
 /// What one receive put into one buffer, or what is left of it to send.
 #[derive(Debug)]
@@ -78,9 +76,9 @@ pub(super) struct Received {
 /// The buffers of one ring.
 pub(super) struct Pool {
     /// `MOST * STRIDE` bytes.
-    memory: NonNull<u8>,
+    memory: Pages,
     /// `MOST` entries, shared with the kernel.
-    ring: NonNull<BufRingEntry>,
+    ring: Pages,
     /// The position after the last posted entry, see `io_uring_buf_ring_advance(3)`.
     tail: u16,
     /// The buffer at each position of the ring, and the position of each buffer: what comes after
@@ -109,19 +107,35 @@ struct State {
     in_ring: bool,
 }
 
-fn memory_layout() -> Layout {
-    Layout::from_size_align(usize::from(MOST) * STRIDE, PAGE).expect("a power of two")
+/// Pages of zeros, of which those that are never touched cost nothing. Given back when dropped.
+struct Pages {
+    start: NonNull<u8>,
+    len: usize,
 }
 
-fn ring_layout() -> Layout {
-    let entries = Layout::array::<BufRingEntry>(MOST.into()).expect("16 KiB");
-    entries.align_to(PAGE).expect("a power of two")
+impl Pages {
+    fn map(len: usize) -> io::Result<Self> {
+        // SAFETY: a new mapping, where the kernel chooses, aliases nothing.
+        let start = unsafe {
+            mmap_anonymous(
+                ptr::null_mut(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )?
+        };
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, len })
+    }
 }
 
-fn allocate<T>(layout: Layout) -> NonNull<T> {
-    // SAFETY: neither layout is of size 0.
-    let memory = unsafe { alloc_zeroed(layout) };
-    NonNull::new(memory.cast()).unwrap_or_else(|| handle_alloc_error(layout))
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: mapped with this length, and nothing refers to it any more: the kernel does not,
+        // because a ring with operations in flight leaks its pool.
+        let unmapped = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+        debug_assert_eq!(unmapped, Ok(()));
+    }
 }
 
 impl Pool {
@@ -133,8 +147,8 @@ impl Pool {
     pub(super) fn register(submitter: &Submitter<'_>, incremental: bool) -> io::Result<Self> {
         const IOU_PBUF_RING_INC: u16 = 2;
         let pool = Self {
-            memory: allocate(memory_layout()),
-            ring: allocate(ring_layout()),
+            memory: Pages::map(usize::from(MOST) * STRIDE)?,
+            ring: Pages::map(usize::from(MOST) * size_of::<BufRingEntry>())?,
             tail: 0,
             posted_at: vec![0; MOST.into()],
             position_of: vec![0; MOST.into()],
@@ -145,11 +159,11 @@ impl Pool {
             state: vec![State::default(); MOST.into()],
         };
         let flags = if incremental { IOU_PBUF_RING_INC } else { 0 };
-        // SAFETY: the address is that of MOST entries, aligned to a page, which live until the
-        // pool is dropped; `Ring` unregisters the buffer ring before that, or leaks the pool.
+        // SAFETY: the address is that of MOST entries, at the start of a page, which live until
+        // the pool is dropped; `Ring` unregisters the buffer ring before that, or leaks the pool.
         unsafe {
             submitter.register_buf_ring_with_flags(
-                pool.ring.as_ptr() as u64,
+                pool.ring.start.as_ptr() as u64,
                 MOST,
                 GROUP,
                 flags,
@@ -177,11 +191,15 @@ impl Pool {
         // SAFETY: the pointer is to the tail of the ring that this pool owns, in its first entry
         // and aligned; the kernel reads it atomically.
         let tail = unsafe {
-            let tail = BufRingEntry::tail(self.ring.as_ptr()).cast_mut();
+            let tail = BufRingEntry::tail(self.entries()).cast_mut();
             AtomicU16::from_ptr(tail)
         };
         // The entries first: the kernel reads the tail with acquire.
         tail.store(self.tail, Ordering::Release);
+    }
+
+    fn entries(&self) -> *mut BufRingEntry {
+        self.ring.start.as_ptr().cast()
     }
 
     fn post_one(&mut self, buffer: u16) {
@@ -190,8 +208,8 @@ impl Pool {
         // published tail, and no more than MOST buffers exist, so it is done with this one. Fields
         // are written one by one because the first entry's last field is the tail itself.
         unsafe {
-            let entry = &mut *self.ring.as_ptr().add(position.into());
-            entry.set_addr(self.memory.as_ptr().add(usize::from(buffer) * STRIDE) as u64);
+            let entry = &mut *self.entries().add(position.into());
+            entry.set_addr(self.memory.start.as_ptr().add(usize::from(buffer) * STRIDE) as u64);
             entry.set_len(SIZE as u32);
             entry.set_bid(buffer);
         }
@@ -265,7 +283,7 @@ impl Pool {
     fn start_of(&self, chunk: &Chunk) -> *mut u8 {
         let offset = usize::from(chunk.buffer) * STRIDE + chunk.start as usize;
         // SAFETY: within the allocation, as chunks are.
-        unsafe { self.memory.as_ptr().add(offset) }
+        unsafe { self.memory.start.as_ptr().add(offset) }
     }
 
     /// Takes a chunk back; its buffer is free when nobody uses any of it.
@@ -274,16 +292,6 @@ impl Pool {
         state.chunks -= 1;
         if state.chunks == 0 && !state.in_ring {
             self.free.push(chunk.buffer);
-        }
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        // SAFETY: allocated with these layouts, and dropped only when no operation is in flight.
-        unsafe {
-            dealloc(self.memory.as_ptr(), memory_layout());
-            dealloc(self.ring.as_ptr().cast(), ring_layout());
         }
     }
 }
