@@ -518,6 +518,8 @@ impl Connection {
                 ring.release(reply);
             }
         }
+        // Shared buffers are for those whose replies leave at once.
+        debug_assert!(self.replies.is_empty() || !is_waiting && self.rest.is_empty());
         if self.sending != Sending::Nothing {
             return;
         }
@@ -588,5 +590,46 @@ impl Connection {
             ring.cancel_send(self.key);
             self.sending = Sending::Cancelled;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(key: Key) -> Connection {
+        Connection {
+            key,
+            stream: Stream::Direct(0),
+            framer: Framer::new(),
+            quiet: Quiet::default(),
+            receiving: Pending::Idle,
+            sending: Sending::Nothing,
+            replies: Vec::new(),
+            rest: Vec::new(),
+            receive: Receive::Repeatedly,
+            repeats: false,
+            provided: 0,
+            finished: false,
+            ended: None,
+            is_due: false,
+        }
+    }
+
+    #[test]
+    fn a_late_completion_finds_no_new_connection_in_an_old_place() {
+        let mut connections = Slab::new();
+        let old = Key::new(connections.vacant_key(), 1);
+        connections.insert(connection(old));
+        assert!(find(&mut connections, old).is_some());
+
+        connections.remove(old.index());
+        assert!(find(&mut connections, old).is_none());
+
+        let new = Key::new(connections.vacant_key(), 2);
+        connections.insert(connection(new));
+        assert_eq!(old.index(), new.index());
+        assert!(find(&mut connections, old).is_none());
+        assert!(find(&mut connections, new).is_some());
     }
 }

@@ -818,3 +818,27 @@ impl Drop for Ring<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_data_tells_the_operation_and_the_connection() {
+        for op in Op::ALL {
+            for (index, count) in [(0, 0), (1, 0xff_ffff), (u32::MAX as usize, 0x100_0001)] {
+                let key = Key::new(index, count);
+                let (found, of) = Op::from_user_data(op.user_data(key));
+                assert_eq!((found, of), (op, key));
+            }
+        }
+    }
+
+    #[test]
+    fn the_next_connections_in_a_place_have_other_keys() {
+        let keys: Vec<_> = (0..1000).map(|count| Key::new(7, count)).collect();
+        for (position, key) in keys.iter().enumerate() {
+            assert!(!keys[..position].contains(key));
+        }
+    }
+}
