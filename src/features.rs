@@ -128,11 +128,16 @@ impl Feature {
         }
     }
 
-    /// Whether the kernel refuses the two in one ring.
+    /// Whether the two cannot be had in one ring: the kernel refuses them, or one replaces the
+    /// other, or (incremental buffers in bundles) kernels have mixed them up.
     const fn excludes(self, other: Self) -> bool {
         matches!(
             (self, other),
-            (Sqpoll, DeferTaskrun | CoopTaskrun) | (DeferTaskrun | CoopTaskrun, Sqpoll)
+            (Sqpoll, DeferTaskrun | CoopTaskrun)
+                | (DeferTaskrun, Sqpoll | CoopTaskrun)
+                | (CoopTaskrun, Sqpoll | DeferTaskrun)
+                | (Bundles, IncrementalBuffers)
+                | (IncrementalBuffers, Bundles)
         )
     }
 }
@@ -241,6 +246,16 @@ impl Choice {
         off: Features::NONE,
     };
 
+    /// Whether `feature` was asked for by name.
+    pub const fn asks_for(self, feature: Feature) -> bool {
+        self.on.has(feature)
+    }
+
+    /// Whether `feature` is used if it can be had.
+    pub const fn welcomes(self, feature: Feature) -> bool {
+        self.on.has(feature) || self.auto && feature.is_default() && !self.off.has(feature)
+    }
+
     /// What to use on a kernel that has `available`.
     ///
     /// # Errors
@@ -258,8 +273,7 @@ impl Choice {
         if self.auto {
             features = Feature::ALL
                 .into_iter()
-                .filter(|&feature| feature.is_default() && available.has(feature))
-                .filter(|&feature| !self.off.has(feature))
+                .filter(|&feature| self.welcomes(feature) && available.has(feature))
                 .filter(|&feature| !self.on.iter().any(|asked| asked.excludes(feature)))
                 .fold(features, Features::with);
         }
@@ -307,9 +321,7 @@ impl FromStr for Choice {
                 return Err(format!("{feature} is nothing without {needed}"));
             }
             if let Some(other) = choice.on.iter().find(|&other| feature.excludes(other)) {
-                return Err(format!(
-                    "the kernel does not combine {feature} with {other}"
-                ));
+                return Err(format!("{feature} and {other} cannot be had together"));
             }
         }
         choice.on = choice.on.with_needed();
@@ -377,6 +389,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_for_replaces_what_excludes_it() {
+        let features = resolved("+coop-taskrun", Features::ALL);
+        assert!(features.contains("coop-taskrun"), "{features}");
+        assert!(!features.contains("defer-taskrun"), "{features}");
+    }
+
+    #[test]
     fn the_last_word_on_a_feature_counts() {
         assert_eq!(resolved("none,+bundles,-bundles", Features::ALL), "none");
     }
@@ -398,6 +417,8 @@ mod tests {
             "auto,,bundles",
             "+multishot-recv,-provided-buffers",
             "sqpoll,defer-taskrun",
+            "coop-taskrun,defer-taskrun",
+            "bundles,incremental-buffers",
         ] {
             assert!(text.parse::<Choice>().is_err(), "{text}");
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::fs;
+use std::io;
 use std::num::NonZeroUsize;
 use std::thread;
 
@@ -64,7 +65,7 @@ impl Report {
         let io_uring = Engine::Uring.availability();
         let features = Feature::ALL.into_iter().map(|feature| {
             let status = match &io_uring {
-                Ok(()) => try_feature(feature),
+                Ok(()) => Status::of(feature),
                 Err(unavailable) => Status::SwitchedOff(unavailable.cause.clone()),
             };
             (feature, status)
@@ -161,17 +162,24 @@ fn limit_to_json(limit: &Rlimit) -> Value {
     json!({ "soft": limit.current, "hard": limit.maximum })
 }
 
-fn try_feature(feature: Feature) -> Status {
-    match uring::try_feature(feature) {
-        Ok(()) => Status::Available,
-        Err(error) => match Errno::from_io_error(&error) {
-            Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Status::Missing,
-            _ => Status::SwitchedOff(diagnosis::explain(&error).cause),
-        },
-    }
-}
-
 impl Status {
+    /// Tries a feature on a machine where io_uring works.
+    pub fn of(feature: Feature) -> Self {
+        match uring::try_feature(feature) {
+            Ok(()) => Self::Available,
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::INVAL | Errno::NOSYS) => Self::Missing,
+                Some(Errno::OPNOTSUPP) => {
+                    Self::SwitchedOff("this kernel was built without it".to_owned())
+                }
+                _ if error.kind() == io::ErrorKind::TimedOut => {
+                    Self::SwitchedOff("it does not work on this kernel".to_owned())
+                }
+                _ => Self::SwitchedOff(format!("trying it fails: {error}")),
+            },
+        }
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Available => "available",

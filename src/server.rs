@@ -17,6 +17,7 @@ use crate::diagnosis;
 use crate::endpoint::{Endpoint, Listening};
 use crate::engine::{Engine, uring};
 use crate::features::{Choice, Feature, Features, RingOptions};
+use crate::probe::Status;
 use crate::shutdown::Shutdown;
 use crate::worker::{Counters, Worker};
 
@@ -323,14 +324,24 @@ fn ring_options(config: &Config) -> Result<RingOptions> {
         let features = Features::NONE;
         return Ok(RingOptions { features, entries });
     }
-    let available = Feature::ALL
-        .into_iter()
-        .filter(|&feature| uring::try_feature(feature).is_ok())
-        .collect();
-    let features = config
-        .uring_features
-        .resolve(available)
-        .map_err(anyhow::Error::msg)?;
+    let choice = config.uring_features;
+    let mut available = Features::NONE;
+    for feature in Feature::ALL {
+        match Status::of(feature) {
+            Status::Available => available = available.with(feature),
+            Status::SwitchedOff(cause) if choice.asks_for(feature) => {
+                bail!("--uring-features asks for {feature}, which cannot be used here: {cause}");
+            }
+            Status::SwitchedOff(cause) if choice.welcomes(feature) => {
+                tracing::warn!(%feature, cause, "going on without a feature of io_uring");
+            }
+            Status::SwitchedOff(_) | Status::Missing => {}
+        }
+    }
+    let features = choice.resolve(available).map_err(anyhow::Error::msg)?;
+    uring::try_features(features).with_context(|| {
+        format!("features that work one by one do not work together: {features}; use fewer")
+    })?;
     tracing::info!(%features, entries, "io_uring");
     Ok(RingOptions { features, entries })
 }

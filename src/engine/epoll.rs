@@ -57,17 +57,23 @@ pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        // Connections are accepted when all events have been handled, so that none of these can
-        // meet a new connection in the place of an old one.
-        let mut acceptable = false;
+        // What closes or adds connections beside the one that an event is about comes when all
+        // events have been handled, so that each of these finds its own connection.
+        let (mut acceptable, mut sweep, mut cut) = (false, false, false);
         for event in events.drain(..) {
             match event.data.u64() {
                 LISTENER => acceptable = true,
                 DRAIN => service.stop_accepting()?,
-                CUT => service.close_all(),
-                SWEEP => service.sweep(),
+                CUT => cut = true,
+                SWEEP => sweep = true,
                 key => service.handle(key as usize),
             }
+        }
+        if sweep {
+            service.sweep();
+        }
+        if cut {
+            service.close_all();
         }
         if acceptable {
             service.accept_all();
@@ -159,21 +165,25 @@ impl Service {
             return Ok(None);
         }
         self.reconsider = false;
-        let next = self.door.next(&self.worker, self.connections.len());
-        let welcome = next == Next::Accept;
-        if welcome && !self.listening {
+        if self.waiting.is_some() {
+            self.accept_all();
+        }
+        let mut next = self.door.next(&self.worker, self.connections.len());
+        if next == Next::Accept && !self.listening {
             // One connection, one worker woken (Linux 4.5).
             let flags = EventFlags::IN | EventFlags::EXCLUSIVE;
-            epoll::add(
-                &self.epoll,
-                &self.listener,
-                EventData::new_u64(LISTENER),
-                flags,
-            )?;
-        } else if !welcome && self.listening {
+            let key = EventData::new_u64(LISTENER);
+            match epoll::add(&self.epoll, &self.listener, key, flags) {
+                Ok(()) => self.listening = true,
+                Err(error) => {
+                    self.door.failed(&error.into(), &self.worker.shutdown);
+                    next = self.door.next(&self.worker, self.connections.len());
+                }
+            }
+        } else if next != Next::Accept && self.listening {
             epoll::delete(&self.epoll, &self.listener)?;
+            self.listening = false;
         }
-        self.listening = welcome;
         Ok(match next {
             Next::Later(time) => Some(time),
             Next::Accept | Next::Full | Next::Stop => None,

@@ -25,6 +25,7 @@ mod buffers;
 mod ring;
 mod trial;
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::mem;
@@ -66,9 +67,19 @@ pub(crate) fn try_feature(feature: Feature) -> io::Result<()> {
     try_out(Features::NONE.with(feature).with_needed())
 }
 
+/// Whether all of `features` work together.
+///
+/// # Errors
+///
+/// How the kernel refused.
+pub(crate) fn try_features(features: Features) -> io::Result<()> {
+    try_out(features)
+}
+
 pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
     let features = worker.ring.features;
-    let files = file_table(worker.max_connections);
+    let multishot_room = multishot_room(&worker);
+    let files = file_table(worker.max_connections + multishot_room.unwrap_or(0));
     let mut io_uring = ring::set_up(worker.ring.entries, features)?;
     let ring = Ring::new(&mut io_uring, features, files)?;
     let mut service = Service {
@@ -77,7 +88,7 @@ pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
         } else {
             usize::MAX
         },
-        multishot_room: multishot_room(&worker),
+        multishot_room,
         worker,
         listener,
         ring,
@@ -87,6 +98,7 @@ pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
         sleeping: false,
         door: Door::default(),
         connections: Slab::new(),
+        parked: VecDeque::new(),
         accepted: 0,
         due: Vec::new(),
         ran_out: false,
@@ -96,12 +108,10 @@ pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
 
 /// Places in the file table. The kernel makes it no larger than the limit on descriptors, which
 /// has no other effect on it.
-fn file_table(max_connections: usize) -> u32 {
+fn file_table(connections: usize) -> u32 {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-    u32::try_from(max_connections)
-        .unwrap_or(u32::MAX)
-        .min(limit)
+    u32::try_from(connections).unwrap_or(u32::MAX).min(limit)
 }
 
 /// How many more connections must be allowed for the kernel to accept by itself; `None` if it
@@ -145,6 +155,9 @@ struct Service<'r> {
     files: usize,
     multishot_room: Option<usize>,
     connections: Slab<Connection>,
+    /// Accepted beyond the limit, and not served before there is room: a multishot accept goes on
+    /// while this thread is kept elsewhere.
+    parked: VecDeque<Stream>,
     /// Connections so far: each has its generation from here.
     accepted: u64,
     /// Connections whose state has changed.
@@ -218,6 +231,7 @@ impl Service<'_> {
     /// Whether there is, or may yet be, a connection to serve.
     fn is_needed(&self) -> bool {
         !self.connections.is_empty()
+            || self.ring.is_closing()
             || self.accepting != Pending::Idle
             || !self.worker.shutdown.drain.is_set()
     }
@@ -255,7 +269,12 @@ impl Service<'_> {
             }
             Event::Slept => self.sleeping = false,
             Event::Sweep => self.sweep(),
-            Event::Drain => self.reconsider = true,
+            Event::Drain => {
+                self.reconsider = true;
+                for stream in self.parked.drain(..) {
+                    self.ring.close(stream);
+                }
+            }
             Event::Cut => self.end_where(Ended::Closed, |_| true),
         }
     }
@@ -265,14 +284,15 @@ impl Service<'_> {
         if self.accepting != Pending::Idle && !mem::take(&mut self.reconsider) {
             return;
         }
-        let open = self.connections.len();
+        let open = self.connections.len() + self.parked.len();
         let mut next = self.door.next(&self.worker, open);
         if next == Next::Accept && open >= self.files {
             self.door
                 .failed(&Errno::MFILE.into(), &self.worker.shutdown);
             next = self.door.next(&self.worker, open);
         }
-        let room = self.files.min(self.worker.max_connections) - open;
+        let room = self.files.min(self.worker.max_connections);
+        let room = room.saturating_sub(open);
         let multishot = self.multishot_room.is_some_and(|needed| room >= needed);
         match (self.accepting, next) {
             (Pending::Idle, Next::Accept) => {
@@ -303,10 +323,21 @@ impl Service<'_> {
         match result {
             Ok(stream) => {
                 self.door.succeeded();
-                self.admit(stream);
+                self.parked.push_back(stream);
+                self.admit_parked();
             }
             Err(Errno::CANCELED) => {}
             Err(error) => self.door.failed(&error.into(), &self.worker.shutdown),
+        }
+    }
+
+    /// Serves who was accepted, within the limit.
+    fn admit_parked(&mut self) {
+        while self.connections.len() < self.worker.max_connections {
+            let Some(stream) = self.parked.pop_front() else {
+                break;
+            };
+            self.admit(stream);
         }
     }
 
@@ -355,7 +386,7 @@ impl Service<'_> {
                 connection.reply_to(Reply::Own(bytes), ring);
             }
             Ok(Data::Provided(mut received)) => {
-                connection.provided += received.len as usize;
+                connection.provided += received.len();
                 while let Some(reply) = ring.take(&mut received) {
                     connection.reply_to(reply, ring);
                 }
@@ -411,8 +442,10 @@ impl Service<'_> {
                 Err(Errno::CANCELED | Errno::AGAIN | Errno::INTR) => {}
                 Err(error) => connection.fail(error),
             }
-            rest.append(&mut connection.rest);
-            connection.rest = rest;
+            if !rest.is_empty() {
+                rest.append(&mut connection.rest);
+                connection.rest = rest;
+            }
         });
     }
 
@@ -444,6 +477,7 @@ impl Service<'_> {
             }
             ring.close(connection.stream);
             self.worker.counters().closed(how);
+            self.admit_parked();
         }
     }
 

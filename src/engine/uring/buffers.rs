@@ -66,11 +66,27 @@ impl Chunk {
 #[derive(Debug)]
 pub(super) struct Received {
     /// The (next) buffer.
-    pub(super) buffer: u16,
+    buffer: u16,
     /// Bytes in it and in those after it.
-    pub(super) len: u32,
+    len: u32,
     /// Whether the kernel goes on filling the last buffer.
-    pub(super) unfinished: bool,
+    unfinished: bool,
+}
+
+impl Received {
+    /// What a completion says; only `ring.rs` sees completions.
+    pub(super) fn new(buffer: u16, len: u32, unfinished: bool) -> Self {
+        Self {
+            buffer,
+            len,
+            unfinished,
+        }
+    }
+
+    /// Bytes that have not been taken yet.
+    pub(super) fn len(&self) -> usize {
+        self.len as usize
+    }
 }
 
 /// The buffers of one ring.

@@ -1,9 +1,9 @@
-//! The ring itself, behind an interface that cannot be used wrongly.
+//! The ring itself, behind an interface through which safe code cannot harm memory.
 //!
 //! The kernel reads and writes memory long after a submission, so that memory must neither move
 //! nor be freed nor be touched meanwhile. Here it is moved into the [`Ring`] with the submission
 //! and comes out again with the completion: whoever calls cannot hold on to it. All `unsafe` code
-//! of the engine is in this file, in `buffers.rs` and in `trial.rs`.
+//! of the engine is in this file and in `buffers.rs`.
 
 use std::collections::VecDeque;
 use std::io;
@@ -273,8 +273,14 @@ pub(super) enum Event {
 /// The memory of one connection's operations in flight.
 #[derive(Default)]
 struct Lent {
-    recv: Option<Vec<u8>>,
+    recv: Option<Receiving>,
     send: Option<Sending>,
+}
+
+enum Receiving {
+    /// The pool's.
+    Provided,
+    Own(Vec<u8>),
 }
 
 enum Sending {
@@ -291,6 +297,13 @@ struct Message {
     _parts: Vec<libc::iovec>,
 }
 
+/// How long the two timeouts take.
+#[derive(Default)]
+struct Times {
+    sleep: Timespec,
+    sweep: Timespec,
+}
+
 /// A ring in use. It borrows the [`IoUring`] that it was made over, which outlives it.
 pub(super) struct Ring<'r> {
     submitter: Submitter<'r>,
@@ -304,12 +317,14 @@ pub(super) struct Ring<'r> {
     /// Operations in flight for which that is so, or which use the pool.
     in_flight: usize,
     pool: Option<Pool>,
+    /// Sockets that are being closed.
+    closing: usize,
     /// How often the kernel refused submissions, and how often it had more completions than the
     /// queue could hold.
     refused: u64,
     overflowed: u64,
     /// Read by the kernel when it takes the submission.
-    times: Box<[Timespec; 2]>,
+    times: Box<Times>,
 }
 
 impl<'r> Ring<'r> {
@@ -345,9 +360,10 @@ impl<'r> Ring<'r> {
             lent: Vec::new(),
             in_flight: 0,
             pool,
+            closing: 0,
             refused: 0,
             overflowed: 0,
-            times: Box::new([Timespec::new(); 2]),
+            times: Box::default(),
         })
     }
 
@@ -427,8 +443,10 @@ impl<'r> Ring<'r> {
 
     /// Receives, as `how` says.
     pub(super) fn recv(&mut self, key: Key, stream: &Stream, how: Receive) {
+        assert!(self.lent(key).recv.is_none(), "one receive at a time");
         let mut ioprio = 0;
-        if self.has(Feature::PollFirst) {
+        // A multishot receive that polls first can miss the end of a Unix stream (seen on 6.18).
+        if self.has(Feature::PollFirst) && !self.repeats(how) {
             ioprio |= RECVSEND_POLL_FIRST;
         }
         let entry = match how {
@@ -439,6 +457,8 @@ impl<'r> Ring<'r> {
                 if self.has(Feature::Bundles) && how == Receive::Repeatedly {
                     ioprio |= RECVSEND_BUNDLE;
                 }
+                assert!(self.pool.is_some(), "provided buffers are in use");
+                self.lent(key).recv = Some(Receiving::Provided);
                 on!(stream, |fd| opcode::Recv::new(fd, ptr::null_mut(), 0))
                     .ioprio(ioprio)
                     .buf_group(GROUP)
@@ -448,14 +468,27 @@ impl<'r> Ring<'r> {
             Receive::Into(size) => {
                 let mut buf = Vec::with_capacity(size);
                 let (start, capacity) = (buf.as_mut_ptr(), buf.capacity() as u32);
-                let lent = self.lent(key);
-                assert!(lent.recv.is_none(), "one receive at a time");
-                lent.recv = Some(buf);
+                self.lent(key).recv = Some(Receiving::Own(buf));
                 on!(stream, |fd| opcode::Recv::new(fd, start, capacity))
                     .ioprio(ioprio)
                     .build()
             }
         };
+        self.in_flight += 1;
+        self.push(entry, Op::Recv, key);
+    }
+
+    /// Submits a receive that a kernel which looks at its flags refuses.
+    pub(super) fn recv_with_unknown_flag(&mut self, key: Key, stream: &Stream) {
+        let mut buf = Vec::with_capacity(1);
+        let start = buf.as_mut_ptr();
+        let entry = on!(stream, |fd| opcode::Recv::new(fd, start, 1))
+            .ioprio(1 << 15)
+            .flags(libc::MSG_DONTWAIT)
+            .build();
+        let lent = self.lent(key);
+        assert!(lent.recv.is_none(), "one receive at a time");
+        lent.recv = Some(Receiving::Own(buf));
         self.in_flight += 1;
         self.push(entry, Op::Recv, key);
     }
@@ -542,27 +575,33 @@ impl<'r> Ring<'r> {
         self.push(entry, op, key);
     }
 
-    /// Closes the socket of a connection that has nothing in flight.
+    /// Closes the socket of a connection that has nothing in flight, with the next submission.
     pub(super) fn close(&mut self, stream: Stream) {
         let entry = match stream {
             // The descriptor is the ring's from here on.
             Stream::Plain(socket) => opcode::Close::new(Fd(socket.into_raw_fd())),
             Stream::Direct(place) => opcode::Close::new(Fixed(place)),
         };
+        self.closing += 1;
         self.push(entry.build(), Op::Close, Key::NONE);
+    }
+
+    /// Whether a socket is still to be closed.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing > 0
     }
 
     /// Lets [`Event::Slept`] happen after `time`, once.
     pub(super) fn sleep(&mut self, time: Duration) {
-        self.times[0] = Timespec::from(time);
-        let entry = opcode::Timeout::new(&raw const self.times[0]).build();
+        self.times.sleep = Timespec::from(time);
+        let entry = opcode::Timeout::new(&raw const self.times.sleep).build();
         self.push(entry, Op::Sleep, Key::NONE);
     }
 
     /// Lets [`Event::Sweep`] happen after `time`, once.
     pub(super) fn sleep_until_sweep(&mut self, time: Duration) {
-        self.times[1] = Timespec::from(time);
-        let entry = opcode::Timeout::new(&raw const self.times[1]).build();
+        self.times.sweep = Timespec::from(time);
+        let entry = opcode::Timeout::new(&raw const self.times.sweep).build();
         self.push(entry, Op::Sweep, Key::NONE);
     }
 
@@ -696,14 +735,17 @@ impl<'r> Ring<'r> {
                 more,
             },
             Op::Recv => {
-                if !more {
+                let lent = self.lent(key).recv.take().expect("a receive is in flight");
+                let result = match lent {
+                    Receiving::Own(buf) => received_into(buf, result),
+                    Receiving::Provided => self.received(result, completion.flags()),
+                };
+                if more {
+                    self.lent(key).recv = Some(Receiving::Provided);
+                } else {
                     self.in_flight -= 1;
                 }
-                Event::Received {
-                    key,
-                    result: self.received(key, result, completion.flags()),
-                    more,
-                }
+                Event::Received { key, result, more }
             }
             Op::Send | Op::SendWaiting => {
                 self.in_flight -= 1;
@@ -724,7 +766,10 @@ impl<'r> Ring<'r> {
             Op::Sweep => Event::Sweep,
             Op::Drain => Event::Drain,
             Op::Cut => Event::Cut,
-            Op::Close => return None,
+            Op::Close => {
+                self.closing -= 1;
+                return None;
+            }
         })
     }
 
@@ -737,27 +782,13 @@ impl<'r> Ring<'r> {
         }
     }
 
-    fn received(
-        &mut self,
-        key: Key,
-        result: Result<u32, Errno>,
-        flags: u32,
-    ) -> Result<Data, Errno> {
-        if let Some(mut buf) = self.lent(key).recv.take() {
-            let len = result? as usize;
-            assert!(len <= buf.capacity(), "no receive exceeds its buffer");
-            // SAFETY: the kernel has filled so many bytes, and they are within the capacity.
-            unsafe { buf.set_len(len) };
-            return Ok(if len == 0 { Data::End } else { Data::Own(buf) });
-        }
+    fn received(&mut self, result: Result<u32, Errno>, flags: u32) -> Result<Data, Errno> {
         let buffer = cqueue::buffer_select(flags);
         let unfinished = cqueue::buffer_more(flags);
         match (result, buffer) {
-            (Ok(len @ 1..), Some(buffer)) => Ok(Data::Provided(Received {
-                buffer,
-                len,
-                unfinished,
-            })),
+            (Ok(len @ 1..), Some(buffer)) => {
+                Ok(Data::Provided(Received::new(buffer, len, unfinished)))
+            }
             (result, buffer) => {
                 if let (Some(buffer), false, Some(pool)) = (buffer, unfinished, &mut self.pool) {
                     pool.take_unused(buffer);
@@ -812,11 +843,27 @@ impl Drop for Ring<'_> {
             mem::forget(mem::take(&mut self.lent));
             mem::forget(self.pool.take());
         }
+        if self.has(Feature::Sqpoll) {
+            // The kernel's thread may be about to take a submission that refers to them.
+            mem::forget(mem::take(&mut self.times));
+        }
+        if self.has(Feature::RegisteredRing) {
+            // The registration holds on to the ring for as long as the thread lives.
+            let _ = self.submitter.unregister_ring_fd();
+        }
         if self.pool.is_some() {
             // The ring is about to be closed, which would do the same.
             let _ = self.submitter.unregister_buf_ring(GROUP);
         }
     }
+}
+
+fn received_into(mut buf: Vec<u8>, result: Result<u32, Errno>) -> Result<Data, Errno> {
+    let len = result? as usize;
+    assert!(len <= buf.capacity(), "no receive exceeds its buffer");
+    // SAFETY: the kernel has filled so many bytes, and they are within the capacity.
+    unsafe { buf.set_len(len) };
+    Ok(if len == 0 { Data::End } else { Data::Own(buf) })
 }
 
 #[cfg(test)]

@@ -1,30 +1,34 @@
 //! What this kernel can do, found by doing it.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown as Direction;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::ring::{Data, Event, Key, Receive, Reply, Ring, set_up};
+use super::ring::{Data, Event, Key, Receive, Reply, Ring, Stream, set_up};
 use crate::features::{Feature, Features};
 use crate::framing::GREETING;
 
 /// How long the kernel may take for what it does in microseconds.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Makes a ring with `features` and has a conversation over it, as every connection will: accepts,
-/// sends, receives, closes.
+/// sends, receives to the end of the stream, closes.
 ///
 /// # Errors
 ///
-/// Why that is not possible; EINVAL where the kernel does not know one of the features.
+/// Why that is not possible; EINVAL where the kernel does not know one of the features, ETIMEDOUT
+/// where it knows it and something never happens.
 pub(super) fn try_out(features: Features) -> io::Result<()> {
     let mut io_uring = set_up(8, features)?;
     let mut ring = Ring::new(&mut io_uring, features, 8)?;
     ring.sleep(PATIENCE);
     let (listener, mut client) = connected()?;
+    let key = Key::new(0, 1);
 
     let multishot = features.has(Feature::MultishotAccept);
     ring.accept(listener.as_fd(), multishot);
@@ -32,37 +36,70 @@ pub(super) fn try_out(features: Features) -> io::Result<()> {
         Event::Accepted { result, more } if more == multishot => result?,
         other => return Err(unexpected(&other)),
     };
-    let key = Key::new(0, 1);
+    if features.has(Feature::PollFirst) {
+        require_checked_flags(&mut ring, key, &server)?;
+    }
+
+    // Received with the greeting's submission, so that it waits for what comes.
+    let how = if features.has(Feature::ProvidedBuffers) {
+        Receive::Repeatedly
+    } else {
+        Receive::Into(GREETING.len())
+    };
+    ring.recv(key, &server, how);
     ring.send(key, &server, vec![Reply::Static(GREETING)]);
     match next_event(&mut ring)? {
         Event::Sent { result, .. } if result? == GREETING.len() => {}
         other => return Err(unexpected(&other)),
     }
-    let mut byte = [0];
-    client.read_exact(&mut byte)?;
-
-    let how = if features.has(Feature::ProvidedBuffers) {
-        Receive::Repeatedly
-    } else {
-        Receive::Into(byte.len())
-    };
-    ring.recv(key, &server, how);
-    client.write_all(&byte)?;
-    let received = match next_event(&mut ring)? {
-        Event::Received { result, more, .. } if more == ring.repeats(how) => result?,
-        other => return Err(unexpected(&other)),
-    };
-    match received {
-        Data::Own(bytes) if bytes == byte => {}
-        Data::Provided(mut received) => {
-            while let Some(chunk) = ring.take(&mut received) {
-                ring.release(chunk);
+    let mut greeting = [0; GREETING.len()];
+    client.read_exact(&mut greeting)?;
+    client.write_all(&greeting)?;
+    // The end comes with the data, which some kernels lose in a multishot receive.
+    client.shutdown(Direction::Write)?;
+    let mut received = Vec::new();
+    loop {
+        let (data, more) = match next_event(&mut ring)? {
+            Event::Received { result, more, .. } => (result?, more),
+            other => return Err(unexpected(&other)),
+        };
+        match data {
+            Data::End => break,
+            Data::Own(bytes) => received.extend_from_slice(&bytes),
+            Data::Provided(mut chunks) => {
+                while let Some(chunk) = ring.take(&mut chunks) {
+                    received.extend_from_slice(ring.bytes(&chunk));
+                    ring.release(chunk);
+                }
             }
         }
-        _ => return Err(io::Error::other("the kernel received something else")),
+        if more != ring.repeats(how) {
+            return Err(io::Error::other("a receive did not go on, or did"));
+        }
+        if !more {
+            ring.recv(key, &server, how);
+        }
+    }
+    if received != greeting {
+        return Err(io::Error::other("the kernel received something else"));
     }
     ring.close(server);
+    while ring.is_closing() {
+        ring.submit_and_wait()?;
+        while ring.next_event().is_some() {}
+    }
     Ok(())
+}
+
+/// Before Linux 5.19 the kernel ignores the flags of a receive, and accepts any.
+fn require_checked_flags(ring: &mut Ring<'_>, key: Key, stream: &Stream) -> io::Result<()> {
+    ring.recv_with_unknown_flag(key, stream);
+    match next_event(ring)? {
+        Event::Received {
+            result: Err(error), ..
+        } if error == Errno::INVAL => Ok(()),
+        _ => Err(Errno::INVAL.into()),
+    }
 }
 
 /// A listener with a client in its backlog. An empty name lets the kernel choose one that no file
