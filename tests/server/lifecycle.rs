@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::process::Output;
+use std::thread;
 
 use rustix::process::Signal;
 
@@ -49,6 +50,37 @@ pub(crate) fn drain_deadline_closes_the_rest(row: &Row) {
     let exit = server.exit();
     assert_eq!(exit.code, Some(0), "{}", exit.log);
     assert!(exit.log.contains(&format!("cut={count}")), "{}", exit.log);
+}
+
+pub(crate) fn drain_closes_each_connection_as_it_ends(row: &Row) {
+    let server = Server::start(row, &["--drain-timeout", "1h"]);
+    let mut clients: Vec<_> = (0..20).map(|_| server.greeted()).collect();
+    let mut last = clients.pop().expect("twenty");
+    server.signal(Signal::TERM);
+    server.wait_for_log("draining open=20");
+    for client in &clients {
+        client.half_close();
+    }
+    // On either worker, although the other one may have somebody to wait for.
+    clients.iter_mut().for_each(Client::expect_end);
+    last.round_trip();
+    last.half_close();
+    last.expect_end();
+    assert_eq!(server.exit().code, Some(0));
+}
+
+pub(crate) fn drain_deadline_closes_busy_connections(row: &Row) {
+    let server = Server::start(row, &["--drain-timeout", "100ms"]);
+    let clients: Vec<_> = (0..16).map(|_| server.greeted()).collect();
+    server.signal(Signal::TERM);
+    thread::scope(|scope| {
+        for mut client in clients {
+            scope.spawn(move || while client.round_trip_unless_closed() {});
+        }
+    });
+    let exit = server.exit();
+    assert_eq!(exit.code, Some(0), "{}", exit.log);
+    assert!(exit.log.contains("cut=16"), "{}", exit.log);
 }
 
 pub(crate) fn drain_at_the_connection_limit(row: &Row) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ringlab::buffer;
 use ringlab::engine::Engine;
+use ringlab::framing::Framer;
 use rustix::process::Signal;
 
 use crate::Row;
@@ -213,6 +214,92 @@ pub(crate) fn clients_that_never_read_hold_nothing_that_others_need(row: &Row) {
         client.half_close();
         client.expect_only(|byte| byte == b'y' || byte == b'_');
     }
+}
+
+pub(crate) fn clients_that_read_late_get_everything(row: &Row) {
+    let directory = tempfile::tempdir().expect("a directory for the socket");
+    let server = Server::start_on(row, &support::unix_endpoint(directory.path()), &[]);
+    for seed in 0..4 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let input = support::random_input(3 << 20, &mut random);
+        let mut expected = input.clone();
+        let length = Framer::new().feed(&mut expected);
+        expected.truncate(length);
+
+        let mut client = server.greeted();
+        let (mut sent, mut received) = (0, 0);
+        // Again and again as much as can be sent, which ends with a server that cannot send, and
+        // then a part of what has come back.
+        while sent < input.len() {
+            sent += client.send_some(&input[sent..]);
+            let piece = client.receive_some(random.usize(1..100_000));
+            assert!(expected[received..].starts_with(&piece), "a wrong byte");
+            received += piece.len();
+        }
+        client.half_close();
+        client.expect(&expected[received..]);
+        client.expect_end();
+    }
+}
+
+pub(crate) fn clients_that_have_read_cost_no_more_memory(row: &Row) {
+    const CLIENTS: usize = 60;
+    let directory = tempfile::tempdir().expect("a directory for the socket");
+    let server = Server::start_on(row, &support::unix_endpoint(directory.path()), &[]);
+    let server = &server;
+    let stuck_and_relieved = || -> Vec<Client> {
+        let each = || {
+            let mut client = server.greeted();
+            // Of one message without an end, all but the opening byte comes back.
+            let mut owed = client.send_until_stuck() - 1;
+            while owed > 0 {
+                owed -= client.receive_some(owed).len();
+            }
+            for _ in 0..2 {
+                client.send(b"x");
+                client.expect(b"y");
+            }
+            client
+        };
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(each)).collect();
+            clients
+                .into_iter()
+                .map(|client| client.join().expect("every byte comes back"))
+                .collect()
+        })
+    };
+    // The allocator keeps what the first ones needed, and has it for the others: unless the first
+    // ones still do.
+    let first = stuck_and_relieved();
+    let before = server.memory();
+    let second = stuck_and_relieved();
+    let each = server.memory().saturating_sub(before) / CLIENTS;
+    let bound = buffer::LARGEST + buffer::LARGEST / 2;
+    assert!(each <= bound, "{each} bytes each, more than {bound}");
+    drop((first, second));
+}
+
+pub(crate) fn idle_connections_may_wake_up_as_they_are_closed(row: &Row) {
+    let server = Server::start(row, &["--idle-timeout", "40ms"]);
+    for round in 0..40 {
+        let mut client = server.greeted();
+        // Whether the server finds the byte or the timeout first is its business; here it often
+        // finds both at once.
+        thread::sleep(Duration::from_millis(38 + round % 8));
+        server.signal(Signal::STOP);
+        thread::sleep(Duration::from_millis(6));
+        client.send_some(b"^x$");
+        server.signal(Signal::CONT);
+    }
+    server.greeted();
+    server.stop();
+}
+
+pub(crate) fn servers_start_with_few_descriptors_open(row: &Row) {
+    let server = Server::start(row, &[]);
+    let open = server.descriptors();
+    assert!(open <= 32, "{open} descriptors");
 }
 
 pub(crate) fn everybody_at_once_is_answered(row: &Row) {

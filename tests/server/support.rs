@@ -240,12 +240,23 @@ impl Client {
     }
 
     /// Sends as much of `bytes` as goes without waiting.
-    pub(crate) fn send_some(&mut self, mut bytes: &[u8]) {
+    /// Returns how much that was.
+    pub(crate) fn send_some(&mut self, bytes: &[u8]) -> usize {
+        let mut rest = bytes;
         self.socket.set_nonblocking(true).expect("a valid socket");
-        while let Ok(sent @ 1..) = self.socket.write(bytes) {
-            bytes = &bytes[sent..];
+        while let Ok(sent @ 1..) = self.socket.write(rest) {
+            rest = &rest[sent..];
         }
         self.socket.set_nonblocking(false).expect("a valid socket");
+        bytes.len() - rest.len()
+    }
+
+    /// A small piece of what has come so far, or of what comes next.
+    pub(crate) fn receive_some(&mut self, most: usize) -> Vec<u8> {
+        let mut piece = vec![0; most];
+        let received = self.socket.read(&mut piece).expect("an orderly end");
+        piece.truncate(received);
+        piece
     }
 
     /// Receives exactly `bytes`.
@@ -271,6 +282,15 @@ impl Client {
     pub(crate) fn round_trip(&mut self) {
         self.send(b"^ringlab$");
         self.expect(b"sjohmbc");
+    }
+
+    /// A message and its reply, or false if the server has closed.
+    pub(crate) fn round_trip_unless_closed(&mut self) -> bool {
+        let mut reply = [0; 7];
+        let answered = self.socket.write_all(b"^ringlab$").is_ok()
+            && self.socket.read_exact(&mut reply).is_ok();
+        assert!(!answered || reply == *b"sjohmbc", "a wrong reply");
+        answered
     }
 
     /// Receives the end of the stream, and nothing before it.
@@ -329,8 +349,9 @@ impl Client {
         self
     }
 
-    /// Sends messages and reads no reply, until for a while nothing more can be sent.
-    pub(crate) fn send_until_stuck(&mut self) {
+    /// Sends messages and reads no reply, until for a while nothing more can be sent. Returns how
+    /// many bytes were.
+    pub(crate) fn send_until_stuck(&mut self) -> usize {
         let a_while = Timespec {
             tv_sec: 0,
             tv_nsec: 300_000_000,
@@ -352,6 +373,7 @@ impl Client {
             }
         }
         self.socket.set_nonblocking(false).expect("a valid socket");
+        sent
     }
 
     /// Sends `input` in pieces of at most `largest` bytes, closes its half, and checks everything

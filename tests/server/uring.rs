@@ -8,6 +8,8 @@ use rustix::process::Signal;
 use crate::cli::{run, stderr};
 use crate::support::{self, Client, Server, ringlab};
 
+const TCP: &str = "127.0.0.1:0";
+
 pub(crate) fn cases() -> Vec<(String, Box<dyn FnOnce() + Send>)> {
     let with_and_without = Feature::ALL.into_iter().map(|feature| {
         let run: Box<dyn FnOnce() + Send> = Box::new(move || with_and_without(feature));
@@ -25,11 +27,11 @@ pub(crate) fn cases() -> Vec<(String, Box<dyn FnOnce() + Send>)> {
     cases
 }
 
-fn serve(args: &[&str]) -> Command {
+fn serve(listen: &str, args: &[&str]) -> Command {
     let mut command = ringlab();
     command
         .args(["serve", "-v", "--engine", "uring", "--workers", "2"])
-        .args(["--listen", "127.0.0.1:0"])
+        .args(["--listen", listen])
         .args(args);
     command
 }
@@ -41,20 +43,28 @@ fn with_and_without(feature: Feature) {
     let probed = run(&["probe", "--format", "json"]);
     let report: serde_json::Value = serde_json::from_slice(&probed.stdout).expect("valid JSON");
     if report["features"][feature.name()]["status"] == "missing" {
-        let refused = serve(&["--uring-features", &alone]).output();
+        let refused = serve(TCP, &["--uring-features", &alone]).output();
         let refused = refused.expect("ringlab can be started");
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
         let since = format!("exists since Linux {}", feature.since());
         assert!(stderr(&refused).contains(&since), "{refused:?}");
     } else {
-        converse(&mut serve(&["--uring-features", &alone]));
+        converse(&["--uring-features", &alone]);
     }
-    converse(&mut serve(&["--uring-features", &format!("-{feature}")]));
+    converse(&["--uring-features", &format!("-{feature}")]);
+}
+
+/// Conversations over both kinds of socket, the second time through the smallest ring.
+fn converse(features: &[&str]) {
+    let directory = tempfile::tempdir().expect("a directory for the socket");
+    let listen = support::unix_endpoint(directory.path());
+    converse_with(&Server::spawn(&mut serve(TCP, features)));
+    let tiny = [features, &["--uring-entries", "1"]].concat();
+    converse_with(&Server::spawn(&mut serve(&listen, &tiny)));
 }
 
 /// Messages, a stream, and messages again, from several clients.
-fn converse(command: &mut Command) {
-    let server = Server::spawn(command);
+fn converse_with(server: &Server) {
     let mut random = fastrand::Rng::with_seed(2);
     let input = support::random_input(300_000, &mut random);
     let mut clients: Vec<_> = (0..40).map(|_| server.greeted()).collect();
@@ -63,16 +73,20 @@ fn converse(command: &mut Command) {
         server.greeted().verify(&input, largest, &mut random);
     }
     clients.iter_mut().for_each(Client::round_trip);
-    drop(clients);
-    server.stop();
+    for length in 1..40 {
+        server
+            .greeted()
+            .verify(&input[..length], length, &mut random);
+    }
 }
 
 fn features_in_use_are_logged() {
     for (asked, in_use) in [
         ("none", "none"),
         ("none,+registered-ring", "registered-ring"),
+        ("none,+coop-taskrun", "coop-taskrun"),
     ] {
-        let log = Server::spawn(&mut serve(&["--uring-features", asked]))
+        let log = Server::spawn(&mut serve(TCP, &["--uring-features", asked]))
             .stop()
             .log;
         assert!(log.contains(&format!(" features={in_use} ")), "{log}");
@@ -80,7 +94,7 @@ fn features_in_use_are_logged() {
 }
 
 fn tiny_rings_overflow_and_lose_nothing() {
-    let server = Server::spawn(&mut serve(&["--uring-entries", "1"]));
+    let server = Server::spawn(&mut serve(TCP, &["--uring-entries", "1"]));
     let mut clients: Vec<_> = (0..300).map(|_| server.greeted()).collect();
     for _ in 0..5 {
         server.signal(Signal::STOP);
