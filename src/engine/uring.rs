@@ -37,13 +37,12 @@ use slab::Slab;
 use socket2::Socket;
 
 use self::ring::{Data, Event, Key, Receive, Reply, Ring, Stream};
+use self::trial::try_out;
 use crate::buffer;
 use crate::features::{Feature, Features};
 use crate::framing::{Framer, GREETING};
 use crate::idle::{self, Quiet};
 use crate::worker::{Door, Ended, Next, Worker};
-
-use self::trial::try_out;
 
 /// Bytes received in one batch that make a connection a stream. Streams are served better by large
 /// buffers of their own, which also bounds what one of them can have on its way. It still waits
@@ -572,20 +571,12 @@ impl Connection {
 
     /// Receives unless the client has replies to read first.
     fn receive(&mut self, ring: &mut Ring<'_>) {
-        let provided = mem::take(&mut self.provided);
-        if provided > 0 {
-            let is_stream = provided
-                >= if self.repeats {
-                    STREAM
-                } else {
-                    buffer::WAITING
-                };
-            self.receive = if is_stream {
-                Receive::Into(buffer::LARGEST)
-            } else {
-                Receive::Repeatedly
-            };
-        }
+        self.receive = match mem::take(&mut self.provided) {
+            0 => self.receive,
+            STREAM.. if self.repeats => Receive::Once,
+            PROVIDED.. if !self.repeats => Receive::Into(buffer::LARGEST),
+            _ => Receive::Repeatedly,
+        };
         let welcome = matches!(self.sending, Sending::Nothing | Sending::Promptly);
         match self.receiving {
             Pending::Idle if welcome && !self.finished => {
