@@ -4,6 +4,8 @@ use std::process::Output;
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::Row;
 use crate::support::{self, Server, address, random_input, ringlab};
 
@@ -174,4 +176,26 @@ pub(crate) fn one_client_after_the_other(row: &Row) {
     drop(second);
     third.expect(b"*");
     third.round_trip();
+}
+
+pub(crate) fn conversations_over_before_the_server_looks(row: &Row) {
+    let directory = tempfile::tempdir().expect("a directory for the socket");
+    for listen in ["127.0.0.1:0", &support::unix_endpoint(directory.path())] {
+        over_before_it_looks(&Server::start_on(row, listen, &[]));
+    }
+}
+
+/// Connects, sends and closes the sending side, and only then lets the server run.
+pub(crate) fn over_before_it_looks(server: &Server) {
+    server.signal(Signal::STOP);
+    let mut clients: Vec<_> = (0..10).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send(b"^abc$de^abte$f");
+        client.half_close();
+    }
+    server.signal(Signal::CONT);
+    for client in &mut clients {
+        client.expect(b"*bcdbcuf");
+        client.expect_end();
+    }
 }

@@ -89,6 +89,7 @@ const CASES: &[Case] = &cases![
     conversations::half_close_without_input for All,
     conversations::sixty_four_verified_streams_at_once for All,
     conversations::two_thousand_connections_at_once for Concurrent,
+    conversations::conversations_over_before_the_server_looks for All,
     conversations::ipv6 for All,
     conversations::unix_socket for All,
     conversations::tutorial_client for All,

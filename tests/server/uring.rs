@@ -6,6 +6,7 @@ use ringlab::features::Feature;
 use rustix::process::Signal;
 
 use crate::cli::{run, stderr};
+use crate::conversations::over_before_it_looks;
 use crate::support::{self, Client, Server, ringlab};
 
 const TCP: &str = "127.0.0.1:0";
@@ -73,6 +74,7 @@ fn converse_with(server: &Server) {
         server.greeted().verify(&input, largest, &mut random);
     }
     clients.iter_mut().for_each(Client::round_trip);
+    over_before_it_looks(server);
     for length in 1..40 {
         server
             .greeted()
