@@ -37,7 +37,7 @@ fn serve(listen: &str, args: &[&str]) -> Command {
     command
 }
 
-/// The feature by itself, and everything but the feature. Where the kernel lacks it, it is said
+/// The feature by itself, with the others, and left out. Where the kernel lacks it, it is said
 /// since when it exists.
 fn with_and_without(feature: Feature) {
     let alone = format!("none,+{feature}");
@@ -51,6 +51,7 @@ fn with_and_without(feature: Feature) {
         assert!(stderr(&refused).contains(&since), "{refused:?}");
     } else {
         converse(&["--uring-features", &alone]);
+        converse(&["--uring-features", &format!("+{feature}")]);
     }
     converse(&["--uring-features", &format!("-{feature}")]);
 }
