@@ -266,6 +266,7 @@ impl Door {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::features::Features;
 
     fn failed_with(errno: Errno) -> (Accepting, OnFailure) {
         let mut accepting = Accepting::default();
@@ -299,6 +300,59 @@ mod tests {
             accepting.succeeded();
             assert_eq!(accepting.failures, 0);
         }
+    }
+
+    fn worker(max_connections: usize, active: &[usize]) -> Worker {
+        let crew: Vec<_> = active.iter().map(|_| Counters::default()).collect();
+        for (counters, &active) in crew.iter().zip(active) {
+            (0..active).for_each(|_| counters.opened());
+        }
+        Worker {
+            index: 0,
+            max_connections,
+            idle_timeout: None,
+            ring: RingOptions {
+                features: Features::NONE,
+                entries: 1,
+            },
+            shutdown: Shutdown::new().unwrap(),
+            crew: crew.into(),
+            ready: Box::new(|| ()),
+        }
+    }
+
+    #[test]
+    fn an_event_loop_accepts_up_to_the_limit_and_until_the_drain() {
+        let worker = worker(10, &[9, 9]);
+        let mut door = Door::default();
+        assert_eq!(door.next(&worker, 9), Next::Accept);
+        assert_eq!(door.next(&worker, 10), Next::Full);
+        worker.shutdown.drain.set();
+        assert_eq!(door.next(&worker, 9), Next::Stop);
+    }
+
+    #[test]
+    fn an_event_loop_that_is_ahead_leaves_connections_to_its_peers_for_a_while() {
+        let worker = worker(100, &[20, 5]);
+        let mut door = Door::default();
+        for _ in 0..PAUSES {
+            assert_eq!(door.next(&worker, 20), Next::Later(PAUSE));
+            door.shut_until = None;
+        }
+        assert_eq!(door.next(&worker, 20), Next::Accept);
+        assert_eq!(door.next(&worker, 20), Next::Later(PAUSE));
+        assert!(matches!(door.next(&worker, 20), Next::Later(left) if left <= PAUSE));
+    }
+
+    #[test]
+    fn an_event_loop_waits_after_a_failure() {
+        let worker = worker(100, &[0]);
+        let mut door = Door::default();
+        door.failed(&Errno::MFILE.into(), &worker.shutdown);
+        assert!(matches!(door.next(&worker, 0), Next::Later(_)));
+        door.shut_until = None;
+        door.succeeded();
+        assert_eq!(door.next(&worker, 0), Next::Accept);
     }
 
     #[test]

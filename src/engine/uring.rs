@@ -24,6 +24,7 @@ mod buffers;
 #[expect(unsafe_code, reason = "memory that the kernel reads and writes")]
 mod ring;
 mod trial;
+mod user_data;
 
 use std::collections::VecDeque;
 use std::fs;
@@ -36,8 +37,9 @@ use rustix::process::{Resource, getrlimit};
 use slab::Slab;
 use socket2::Socket;
 
-use self::ring::{Data, Event, Key, Receive, Reply, Ring, Stream};
+use self::ring::{Data, Event, Receive, Reply, Ring, Stream};
 use self::trial::try_out;
+use self::user_data::Key;
 use crate::buffer;
 use crate::features::{Feature, Features};
 use crate::framing::{Framer, GREETING};

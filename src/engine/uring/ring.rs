@@ -22,6 +22,7 @@ use io_uring::{
 use rustix::io::Errno;
 
 use super::buffers::{Chunk, GROUP, Pool, Received};
+use super::user_data::{Key, Op};
 use crate::features::{Feature, Features};
 
 /// Flags of a receive or send, in its `ioprio`, see `io_uring_prep_recv(3)`.
@@ -94,95 +95,6 @@ macro_rules! on {
             }
         }
     };
-}
-
-/// A connection as operations know it: its place in the table, and which of all the connections
-/// that ever had this place it is.
-///
-/// What a completion is about travels through the kernel in the 64 bits of its `user_data`:
-///
-/// ```text
-///  63          56 55               32 31                0
-/// ┌──────────────┬───────────────────┬──────────────────┐
-/// │ op           │ generation        │ index            │
-/// └──────────────┴───────────────────┴──────────────────┘
-/// ```
-///
-/// An operation that is cancelled completes later than its connection may want to be gone, and the
-/// completion of the cancelling later still, when the place may belong to another connection. The
-/// generation tells them apart until it has wrapped around, 16 million connections later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Key {
-    index: u32,
-    generation: u32,
-}
-
-const GENERATION_BITS: u32 = 24;
-
-impl Key {
-    const NONE: Self = Self {
-        index: 0,
-        generation: 0,
-    };
-
-    /// The key of a connection at `index`; of `count`, its lower 24 bits count.
-    pub(super) fn new(index: usize, count: u64) -> Self {
-        Self {
-            index: u32::try_from(index).expect("fewer connections than there are ports"),
-            generation: (count & ((1 << GENERATION_BITS) - 1)) as u32,
-        }
-    }
-
-    pub(super) fn index(self) -> usize {
-        self.index as usize
-    }
-}
-
-/// What was submitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Op {
-    Accept,
-    Recv,
-    Send,
-    SendWaiting,
-    Close,
-    CancelAccept,
-    CancelRecv,
-    CancelSend,
-    Sleep,
-    Sweep,
-    Drain,
-    Cut,
-}
-
-impl Op {
-    const ALL: [Self; 12] = [
-        Self::Accept,
-        Self::Recv,
-        Self::Send,
-        Self::SendWaiting,
-        Self::Close,
-        Self::CancelAccept,
-        Self::CancelRecv,
-        Self::CancelSend,
-        Self::Sleep,
-        Self::Sweep,
-        Self::Drain,
-        Self::Cut,
-    ];
-
-    fn user_data(self, key: Key) -> u64 {
-        u64::from(self as u8) << 56 | u64::from(key.generation) << 32 | u64::from(key.index)
-    }
-
-    fn from_user_data(user_data: u64) -> (Self, Key) {
-        let key = Key {
-            index: user_data as u32,
-            generation: (user_data >> 32) as u32 & ((1 << GENERATION_BITS) - 1),
-        };
-        (Self::ALL[(user_data >> 56) as usize], key)
-    }
 }
 
 /// A reply, or a part of one, on its way to the socket.
@@ -295,6 +207,25 @@ enum Sending {
 struct Message {
     header: libc::msghdr,
     _parts: Vec<libc::iovec>,
+}
+
+impl Message {
+    /// Boxed, because the kernel is given its address.
+    fn new(mut parts: Vec<libc::iovec>) -> Box<Self> {
+        let header = libc::msghdr {
+            msg_name: ptr::null_mut(),
+            msg_namelen: 0,
+            msg_iov: parts.as_mut_ptr(),
+            msg_iovlen: parts.len() as _,
+            msg_control: ptr::null_mut(),
+            msg_controllen: 0,
+            msg_flags: 0,
+        };
+        Box::new(Self {
+            header,
+            _parts: parts,
+        })
+    }
 }
 
 /// How long the two timeouts take.
@@ -504,36 +435,17 @@ impl<'r> Ring<'r> {
     /// It completes with the submission.
     pub(super) fn send(&mut self, key: Key, stream: &Stream, replies: Vec<Reply>) {
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        let mut parts: Vec<_> = match replies.as_slice() {
-            [_] => Vec::new(),
-            several => several.iter().map(|reply| self.part(reply)).collect(),
-        };
-        let mut message = None;
-        let entry = if let [reply] = replies.as_slice() {
+        let (entry, message) = if let [reply] = replies.as_slice() {
             let part = self.part(reply);
             let (start, len) = (part.iov_base.cast(), part.iov_len as u32);
-            on!(stream, |fd| opcode::Send::new(fd, start, len))
-                .flags(flags)
-                .build()
+            let send = on!(stream, |fd| opcode::Send::new(fd, start, len));
+            (send.flags(flags).build(), None)
         } else {
-            let header = libc::msghdr {
-                msg_name: ptr::null_mut(),
-                msg_namelen: 0,
-                msg_iov: parts.as_mut_ptr(),
-                msg_iovlen: parts.len() as _,
-                msg_control: ptr::null_mut(),
-                msg_controllen: 0,
-                msg_flags: 0,
-            };
-            let header = &message
-                .insert(Box::new(Message {
-                    header,
-                    _parts: parts,
-                }))
-                .header;
-            on!(stream, |fd| opcode::SendMsg::new(fd, header))
-                .flags(flags as u32)
-                .build()
+            let parts = replies.iter().map(|reply| self.part(reply)).collect();
+            let message = Message::new(parts);
+            let header = &raw const message.header;
+            let send = on!(stream, |fd| opcode::SendMsg::new(fd, header));
+            (send.flags(flags as u32).build(), Some(message))
         };
         self.lend_for_send(
             key,
@@ -864,28 +776,4 @@ fn received_into(mut buf: Vec<u8>, result: Result<u32, Errno>) -> Result<Data, E
     // SAFETY: the kernel has filled so many bytes, and they are within the capacity.
     unsafe { buf.set_len(len) };
     Ok(if len == 0 { Data::End } else { Data::Own(buf) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn user_data_tells_the_operation_and_the_connection() {
-        for op in Op::ALL {
-            for (index, count) in [(0, 0), (1, 0xff_ffff), (u32::MAX as usize, 0x100_0001)] {
-                let key = Key::new(index, count);
-                let (found, of) = Op::from_user_data(op.user_data(key));
-                assert_eq!((found, of), (op, key));
-            }
-        }
-    }
-
-    #[test]
-    fn the_next_connections_in_a_place_have_other_keys() {
-        let keys: Vec<_> = (0..1000).map(|count| Key::new(7, count)).collect();
-        for (position, key) in keys.iter().enumerate() {
-            assert!(!keys[..position].contains(key));
-        }
-    }
 }

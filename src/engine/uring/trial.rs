@@ -9,7 +9,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::ring::{Data, Event, Key, Receive, Reply, Ring, Stream, set_up};
+use super::ring::{Data, Event, Receive, Reply, Ring, Stream, set_up};
+use super::user_data::Key;
 use crate::features::{Feature, Features};
 use crate::framing::GREETING;
 
