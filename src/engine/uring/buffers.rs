@@ -14,9 +14,9 @@
 //! is alone with those bytes.
 //!
 //! The kernel takes buffers in the order in which they were posted, and a buffer that was used
-//! long ago is no longer in the processor's cache. So no more are posted than there are connections
-//! that have been seen to receive at once. They are small for the same reason, and so that little
-//! is lost on a short message; a longer one takes several.
+//! long ago is no longer in the processor's cache. So only about as many are posted as connections
+//! have been seen to receive at once. They are small for the same reason, and so that little is
+//! lost on a short message; a longer one takes several.
 
 use std::io;
 use std::ptr::{self, NonNull};
