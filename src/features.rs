@@ -2,8 +2,8 @@
 //! and how a user chooses among them.
 //!
 //! A choice is written as a comma list, read from left to right. It starts from `auto`, which is
-//! everything that this kernel has and that has been measured as a gain, or from `none`; `+name`
-//! (or `name`) asks for a feature and `-name` switches one off.
+//! what this kernel has of the features that are on by default, or from `none`; `+name` (or
+//! `name`) asks for a feature and `-name` switches one off.
 
 use std::fmt;
 use std::str::FromStr;
@@ -112,7 +112,8 @@ impl Feature {
         }
     }
 
-    /// Whether `auto` uses it where the kernel has it.
+    /// Whether `auto` uses it where the kernel has it. The others have not measured as a gain on
+    /// loopback, or want something of the machine (a network device, a spare processor).
     pub const fn is_default(self) -> bool {
         !matches!(
             self,
@@ -239,7 +240,7 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// Everything that the kernel has and that has been measured as a gain.
+    /// What the kernel has of the features that are on by default.
     pub const AUTO: Self = Self {
         auto: true,
         on: Features::NONE,
@@ -348,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn auto_takes_what_the_kernel_has_and_measures_as_a_gain() {
+    fn auto_takes_what_the_kernel_has_of_the_defaults() {
         assert_eq!(
             resolved("auto", Features::ALL),
             "multishot-accept,provided-buffers,multishot-recv,direct-descriptors,defer-taskrun,\
