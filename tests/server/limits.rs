@@ -132,6 +132,17 @@ pub(crate) fn idle_connections_hold_no_large_buffers(row: &Row) {
     );
 }
 
+/// So many clients, each on a thread of its own while it gets to where the test needs it.
+fn all_at_once(count: usize, client: impl Fn() -> Client + Sync) -> Vec<Client> {
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..count).map(|_| scope.spawn(&client)).collect();
+        clients
+            .into_iter()
+            .map(|client| client.join().expect("the server keeps the connection"))
+            .collect()
+    })
+}
+
 pub(crate) fn clients_that_never_read_cost_bounded_memory(row: &Row) {
     // Both workers have room for their share of the clients, and for one more.
     let count = if row.concurrent() { 16 } else { 1 };
@@ -147,20 +158,10 @@ pub(crate) fn clients_that_never_read_cost_bounded_memory(row: &Row) {
     let (descriptors, memory) = (server.descriptors(), server.memory());
 
     let server = &server;
-    let stuck: Vec<_> = thread::scope(|scope| {
-        let clients: Vec<_> = (0..count)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut client = server.greeted().with_small_receive_buffer();
-                    client.send_until_stuck();
-                    client
-                })
-            })
-            .collect();
-        clients
-            .into_iter()
-            .map(|client| client.join().expect("the server keeps the connection"))
-            .collect()
+    let stuck = all_at_once(count, || {
+        let mut client = server.greeted().with_small_receive_buffer();
+        client.send_until_stuck();
+        client
     });
     // One buffer of the largest size each, and as much again for everything else that belongs to
     // a connection, a thread's stack included.
@@ -190,20 +191,10 @@ pub(crate) fn clients_that_never_read_hold_nothing_that_others_need(row: &Row) {
     let mut active: Vec<_> = (0..8).map(|_| server.greeted()).collect();
     let server = &server;
     // More than there are provided buffers at first, and each of them owed a reply.
-    let stuck: Vec<_> = thread::scope(|scope| {
-        let clients: Vec<_> = (0..100)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut client = server.greeted();
-                    client.send_until_stuck();
-                    client
-                })
-            })
-            .collect();
-        clients
-            .into_iter()
-            .map(|client| client.join().expect("the server keeps the connection"))
-            .collect()
+    let stuck = all_at_once(100, || {
+        let mut client = server.greeted();
+        client.send_until_stuck();
+        client
     });
     for client in &mut active {
         client.send(&[&b"^"[..], &[b'x'; 60_000], b"$"].concat());
@@ -247,33 +238,24 @@ pub(crate) fn clients_that_have_read_cost_no_more_memory(row: &Row) {
     let directory = tempfile::tempdir().expect("a directory for the socket");
     let server = Server::start_on(row, &support::unix_endpoint(directory.path()), &[]);
     let server = &server;
-    let stuck_and_relieved = || -> Vec<Client> {
-        let each = || {
-            let mut client = server.greeted();
-            // Of one message without an end, all but the opening byte comes back.
-            let mut owed = client.send_until_stuck() - 1;
-            while owed > 0 {
-                owed -= client.receive_some(owed).len();
-            }
-            for _ in 0..2 {
-                client.send(b"x");
-                client.expect(b"y");
-            }
-            client
-        };
-        thread::scope(|scope| {
-            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(each)).collect();
-            clients
-                .into_iter()
-                .map(|client| client.join().expect("every byte comes back"))
-                .collect()
-        })
+    let stuck_and_relieved = || {
+        let mut client = server.greeted();
+        // Of one message without an end, all but the opening byte comes back.
+        let mut owed = client.send_until_stuck() - 1;
+        while owed > 0 {
+            owed -= client.receive_some(owed).len();
+        }
+        for _ in 0..2 {
+            client.send(b"x");
+            client.expect(b"y");
+        }
+        client
     };
     // The allocator keeps what the first ones needed, and has it for the others: unless the first
     // ones still do.
-    let first = stuck_and_relieved();
+    let first = all_at_once(CLIENTS, stuck_and_relieved);
     let before = server.memory();
-    let second = stuck_and_relieved();
+    let second = all_at_once(CLIENTS, stuck_and_relieved);
     let each = server.memory().saturating_sub(before) / CLIENTS;
     let bound = buffer::LARGEST + buffer::LARGEST / 2;
     assert!(each <= bound, "{each} bytes each, more than {bound}");
