@@ -278,14 +278,9 @@ impl Choice {
                 .filter(|&feature| !self.on.iter().any(|asked| asked.excludes(feature)))
                 .fold(features, Features::with);
         }
-        let dependent = |features: Features| {
-            features
-                .iter()
-                .find(|feature| feature.needs().is_some_and(|needed| !features.has(needed)))
-        };
-        while let Some(dependent) = dependent(features) {
-            features = features.without(dependent);
-        }
+        let is_complete =
+            |feature: &Feature| feature.needs().is_none_or(|needed| features.has(needed));
+        features = features.iter().filter(is_complete).collect();
         if features.has(DeferTaskrun) {
             // The one is the fallback of the other.
             features = features.without(CoopTaskrun);

@@ -374,7 +374,6 @@ impl<'r> Ring<'r> {
 
     /// Receives, as `how` says.
     pub(super) fn recv(&mut self, key: Key, stream: &Stream, how: Receive) {
-        assert!(self.lent(key).recv.is_none(), "one receive at a time");
         let mut ioprio = 0;
         // A multishot receive that polls first can miss the end of a Unix stream (seen on 6.18).
         if self.has(Feature::PollFirst) && !self.repeats(how) {
@@ -389,7 +388,7 @@ impl<'r> Ring<'r> {
                     ioprio |= RECVSEND_BUNDLE;
                 }
                 assert!(self.pool.is_some(), "provided buffers are in use");
-                self.lent(key).recv = Some(Receiving::Provided);
+                self.lend_for_recv(key, Receiving::Provided);
                 on!(stream, |fd| opcode::Recv::new(fd, ptr::null_mut(), 0))
                     .ioprio(ioprio)
                     .buf_group(GROUP)
@@ -399,13 +398,12 @@ impl<'r> Ring<'r> {
             Receive::Into(size) => {
                 let mut buf = Vec::with_capacity(size);
                 let (start, capacity) = (buf.as_mut_ptr(), buf.capacity() as u32);
-                self.lent(key).recv = Some(Receiving::Own(buf));
+                self.lend_for_recv(key, Receiving::Own(buf));
                 on!(stream, |fd| opcode::Recv::new(fd, start, capacity))
                     .ioprio(ioprio)
                     .build()
             }
         };
-        self.in_flight += 1;
         self.push(entry, Op::Recv, key);
     }
 
@@ -417,10 +415,7 @@ impl<'r> Ring<'r> {
             .ioprio(1 << 15)
             .flags(libc::MSG_DONTWAIT)
             .build();
-        let lent = self.lent(key);
-        assert!(lent.recv.is_none(), "one receive at a time");
-        lent.recv = Some(Receiving::Own(buf));
-        self.in_flight += 1;
+        self.lend_for_recv(key, Receiving::Own(buf));
         self.push(entry, Op::Recv, key);
     }
 
@@ -564,7 +559,7 @@ impl<'r> Ring<'r> {
 
     fn fill_queue(&mut self) {
         while let Some(entry) = self.backlog.front() {
-            // SAFETY: as in `push_entry`.
+            // SAFETY: as in `push`.
             if unsafe { self.sq.push(entry) }.is_err() {
                 break;
             }
@@ -718,6 +713,13 @@ impl<'r> Ring<'r> {
         }
     }
 
+    fn lend_for_recv(&mut self, key: Key, receiving: Receiving) {
+        let lent = self.lent(key);
+        assert!(lent.recv.is_none(), "one receive at a time");
+        lent.recv = Some(receiving);
+        self.in_flight += 1;
+    }
+
     fn lend_for_send(&mut self, key: Key, sending: Sending) {
         let lent = self.lent(key);
         assert!(lent.send.is_none(), "one send at a time");
@@ -732,12 +734,9 @@ impl<'r> Ring<'r> {
         &mut self.lent[key.index()]
     }
 
-    fn push(&mut self, entry: squeue::Entry, op: Op, key: Key) {
-        self.push_entry(entry.user_data(op.user_data(key)));
-    }
-
     /// Queues a submission; one that finds no room waits for the next call of the kernel.
-    fn push_entry(&mut self, entry: squeue::Entry) {
+    fn push(&mut self, entry: squeue::Entry, op: Op, key: Key) {
+        let entry = entry.user_data(op.user_data(key));
         // SAFETY: the memory that an entry points to is this ring's own: moved into `lent` before,
         // or part of the pool with its chunk in `lent`, or `times`. It is released when the
         // completion has arrived, and leaked if the ring is dropped before that. Static memory
