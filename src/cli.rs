@@ -1,5 +1,6 @@
 //! The command line: parsed here, then lifted into what the commands themselves understand.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::thread;
@@ -132,13 +133,14 @@ enum ReportFormat {
     Json,
 }
 
-/// Parses the command line and does what it says. Wrong usage exits the process with code 2.
+/// Parses a command line, the program's name first, and does what it says. Wrong usage exits the
+/// process with code 2.
 ///
 /// # Errors
 ///
 /// Whatever kept the command from doing it.
-pub fn run() -> Result<()> {
-    match Cli::parse().command {
+pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<()> {
+    match Cli::parse_from(arguments).command {
         Command::Serve(serve) => {
             serve.log.start();
             server::serve(&serve.into_config(), &mut io::stdout())

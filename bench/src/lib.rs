@@ -2,4 +2,6 @@
 //!
 //! [`inputs`] are the byte streams that the benchmarks in `benches/` feed to the framer.
 
+pub mod cli;
 pub mod inputs;
+pub mod peers;

@@ -1,0 +1,1 @@
+//! The protocol on other runtimes with completion-based I/O, to compare with.
