@@ -1,10 +1,27 @@
 //! The command line: parsed here, then lifted into what the commands themselves understand.
 
 use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, SystemTime};
 
-use anyhow::Result;
-use clap::{Parser, Subcommand};
+use anyhow::{Context, Result, bail};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ringlab::endpoint::Endpoint;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use crate::load::interval_log::{self, Merged};
+use crate::load::summary::{Latency, Summary, microseconds, thousands};
+use crate::load::{self, Interval, Observer, Plan, Workload};
+use crate::processors::Processors;
+use crate::tape::Mix;
 
 /// Load for servers of ringlab's protocol, and their comparison
 #[derive(Debug, Parser)]
@@ -16,6 +33,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Send load to a server, verify every byte of its replies, and tell how it did
+    Load(Load),
+    /// Add up the latencies in interval logs, such as several machines have written
+    Merge(Merge),
     /// Serve with one of ringlab's engines: the same as `ringlab serve`
     #[command(disable_help_flag = true)]
     Serve {
@@ -23,6 +44,95 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+}
+
+#[derive(Debug, Args)]
+struct Load {
+    /// The server: `ADDRESS:PORT`, `[IPV6]:PORT`, or `unix:PATH`
+    #[arg(long, value_name = "ENDPOINT")]
+    target: Endpoint,
+
+    /// What each connection does
+    #[arg(long, value_enum, default_value_t = Workload::RequestReply)]
+    workload: Workload,
+
+    /// Connections at once
+    #[arg(long, value_name = "N", default_value_t = 64,
+        value_parser = value_parser!(u32).range(1..=1_000_000))]
+    connections: u32,
+
+    /// Bytes of a message, or sizes with weights: `32:90,4096:10`
+    #[arg(long, value_name = "BYTES", default_value = "32")]
+    size: Mix,
+
+    /// How long to measure
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    duration: Duration,
+
+    /// How long to go on before that
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    warmup: Duration,
+
+    /// End after so many requests, if that comes first
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    requests: Option<u64>,
+
+    /// Requests that each connection may have in flight
+    #[arg(long, value_name = "N", default_value_t = 1,
+        value_parser = value_parser!(u32).range(1..=65_536))]
+    pipeline: u32,
+
+    /// Requests per second over all connections, due at fixed times whatever the server does (open
+    /// loop), with latencies counted from when they were due; the client's threads then spin
+    #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
+    rate: Option<f64>,
+
+    /// How long a connection may wait for its greeting, or for the next byte of a reply
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    timeout: Duration,
+
+    /// Threads that send, each with its share of the connections [default: half the processors]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+
+    /// Where these run: `0,2-3` [default: anywhere]
+    #[arg(long, value_name = "LIST")]
+    processors: Option<Processors>,
+
+    /// For the contents and order of messages
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
+
+    /// How to show the result
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+
+    /// Write the latencies of every second to a log in HdrHistogram's interval format
+    #[arg(long, value_name = "FILE")]
+    interval_log: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Merge {
+    /// Interval logs
+    #[arg(value_name = "FILE", required = true)]
+    logs: Vec<PathBuf>,
+
+    /// Write the sum as a log of one interval
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// How to show the result
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// For scripts
+    Json,
 }
 
 /// Parses a command line, the program's name first, and does what it says. Wrong usage exits the
@@ -33,10 +143,224 @@ enum Command {
 /// Whatever kept the command from doing it.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode> {
     match Cli::parse_from(arguments).command {
+        Command::Load(load) => load.run(),
+        Command::Merge(merge) => merge.run(),
         Command::Serve { arguments } => {
             let ringlab = ["ringlab", "serve"].map(OsString::from);
             ringlab::cli::run(ringlab.into_iter().chain(arguments))?;
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+impl Load {
+    fn run(self) -> Result<ExitCode> {
+        self.check();
+        let Self {
+            format,
+            interval_log,
+            ..
+        } = &self;
+        let plan = self.plan();
+        let stop = until_interrupted()?;
+        let base = SystemTime::now();
+        let watch = Watch::new(&plan, interval_log.is_some());
+        let outcome = load::run(&plan, &watch, &stop)?;
+        let intervals = watch.end();
+        if let Some(path) = interval_log {
+            interval_log::write(path, base + plan.warmup, &intervals)?;
+        }
+        let summary = Summary::of(&plan, &outcome);
+        print(&match format {
+            Format::Text => summary.to_string(),
+            Format::Json => format!("{}\n", serde_json::to_string_pretty(&summary)?),
+        })?;
+        Ok(match outcome.failures.is_empty() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
+    }
+
+    /// Refuses options that have nothing to do with the workload.
+    fn check(&self) {
+        let request_reply = self.workload == Workload::RequestReply;
+        let misplaced = [
+            ("--rate", self.rate.is_some()),
+            ("--pipeline", self.pipeline > 1),
+        ];
+        for (option, is_given) in misplaced {
+            if is_given && !request_reply {
+                wrong_usage(format!("{option} goes with --workload request-reply only"));
+            }
+        }
+        if self.requests.is_some() && self.workload == Workload::Idle {
+            wrong_usage("--requests does not go with --workload idle");
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let threads = self.threads.map_or(processors / 2, usize::from);
+        Plan {
+            target: self.target.clone(),
+            workload: self.workload,
+            connections: self.connections as usize,
+            sizes: self.size.clone(),
+            pipeline: self.pipeline as usize,
+            rate: self.rate,
+            warmup: self.warmup,
+            duration: self.duration,
+            requests: self.requests,
+            timeout: self.timeout,
+            threads: NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN),
+            processors: self.processors.clone(),
+            seed: self.seed,
+        }
+    }
+}
+
+impl Merge {
+    fn run(self) -> Result<ExitCode> {
+        let merged = Merged::read(&self.logs)?;
+        if let Some(path) = &self.output {
+            let (base, interval) = merged.as_interval();
+            interval_log::write(path, base, &[interval])?;
+        }
+        let latency = Latency::of(&merged.latency);
+        let (files, count) = (self.logs.len(), merged.latency.len());
+        print(&match self.format {
+            Format::Text => {
+                let Merged {
+                    intervals, length, ..
+                } = merged;
+                let latency = latency.map_or("none".to_owned(), |latency| latency.to_string());
+                format!(
+                    "intervals  {intervals} in {files} logs, {:.2} s from first to last\n\
+                     requests   {}\nlatency    {latency}\n",
+                    length.as_secs_f64(),
+                    thousands(count as f64),
+                )
+            }
+            Format::Json => {
+                let value = serde_json::json!({
+                    "logs": files,
+                    "intervals": merged.intervals,
+                    "seconds": merged.length.as_secs_f64(),
+                    "requests": count,
+                    "latency_us": latency,
+                });
+                format!("{value:#}\n")
+            }
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Shows how a load goes, and keeps what the interval log needs.
+struct Watch {
+    progress: ProgressBar,
+    /// `None` if there is no log.
+    kept: Option<Mutex<Vec<Interval>>>,
+}
+
+impl Watch {
+    fn new(plan: &Plan, keep: bool) -> Self {
+        let progress = ProgressBar::new(plan.duration.as_secs());
+        progress.set_draw_target(ProgressDrawTarget::stderr());
+        progress.set_style(style("{bar:30} {pos} of {len} s  {msg}"));
+        progress.set_message("opening connections");
+        if io::stderr().is_terminal() {
+            progress.enable_steady_tick(Duration::from_millis(250));
+        }
+        Self {
+            progress,
+            kept: keep.then(Mutex::default),
+        }
+    }
+
+    fn end(self) -> Vec<Interval> {
+        self.progress.finish_and_clear();
+        let kept = self.kept.and_then(|kept| kept.into_inner().ok());
+        kept.unwrap_or_default()
+    }
+}
+
+impl Observer for Watch {
+    fn interval(&self, interval: &Interval) {
+        let seconds = interval.length.as_secs_f64().max(1e-9);
+        let rate = interval.counts.completed as f64 / seconds;
+        let p99 = interval.latency.value_at_quantile(0.99) as f64 / 1000.0;
+        let position = interval.start + interval.length;
+        self.progress
+            .set_position(position.as_secs_f64().round() as u64);
+        self.progress.set_message(format!(
+            "{} requests per second, p99 {}",
+            thousands(rate),
+            microseconds(p99)
+        ));
+        if let Some(kept) = &self.kept
+            && let Ok(mut kept) = kept.lock()
+        {
+            kept.push(Interval {
+                latency: interval.latency.clone(),
+                ..*interval
+            });
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// A flag that SIGINT or SIGTERM sets; the second one ends the process.
+fn until_interrupted() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_default(signal, Arc::clone(&stop))
+            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
+            .context("cannot handle signals")?;
+    }
+    Ok(stop)
+}
+
+/// Writes to standard output, where a reader may have seen enough.
+fn print(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("cannot write the result"),
+    }
+}
+
+/// Ends the process with code 2.
+fn wrong_usage(message: impl std::fmt::Display) -> ! {
+    Cli::command()
+        .error(clap::error::ErrorKind::ArgumentConflict, message)
+        .exit()
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write durations as 300ms, 5s or 5m"))?;
+    match duration <= Duration::from_secs(7 * 24 * 3600) {
+        true => Ok(duration),
+        false => Err("a week is the longest".to_owned()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64> {
+    match text.parse() {
+        Ok(rate) if (0.01..=1e8).contains(&rate) => Ok(rate),
+        _ => bail!("expected requests per second, from 0.01 to 100000000"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
     }
 }

@@ -4,4 +4,7 @@
 
 pub mod cli;
 pub mod inputs;
+pub mod load;
 pub mod peers;
+pub mod processors;
+pub mod tape;

@@ -1,0 +1,125 @@
+//! Which processors a thread, or a process that it starts, may run on.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::str::FromStr;
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// A set of processors, written as in `0,2-3`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Processors(Vec<usize>);
+
+impl Processors {
+    /// Those that this thread may use.
+    ///
+    /// # Errors
+    ///
+    /// See `sched_getaffinity(2)`.
+    pub fn allowed() -> io::Result<Self> {
+        let set = sched_getaffinity(None)?;
+        let all = 0..CpuSet::MAX_CPU;
+        Ok(Self(all.filter(|&index| set.is_set(index)).collect()))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The first `count` of them, and the others.
+    pub fn split(&self, count: usize) -> (Self, Self) {
+        let (first, others) = self.0.split_at(count.min(self.count()));
+        (Self(first.to_vec()), Self(others.to_vec()))
+    }
+
+    /// Whether one is in both sets.
+    pub fn overlap(&self, other: &Self) -> bool {
+        self.0.iter().any(|index| other.0.contains(index))
+    }
+
+    /// Runs this thread on them from now on, and the processes that it starts.
+    ///
+    /// # Errors
+    ///
+    /// When none of them exists or is allowed, see `sched_setaffinity(2)`.
+    pub fn pin(&self) -> io::Result<()> {
+        let mut set = CpuSet::new();
+        for &index in &self.0 {
+            set.set(index);
+        }
+        Ok(sched_setaffinity(None, &set)?)
+    }
+
+    /// Whether a processor of one set and one of the other are threads of the same core.
+    pub fn share_a_core_with(&self, other: &Self) -> bool {
+        self.0.iter().any(|&index| {
+            let siblings =
+                format!("/sys/devices/system/cpu/cpu{index}/topology/thread_siblings_list");
+            let siblings = fs::read_to_string(siblings).unwrap_or_default();
+            siblings
+                .trim()
+                .parse::<Self>()
+                .is_ok_and(|siblings| siblings.overlap(other))
+        })
+    }
+}
+
+impl FromStr for Processors {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut indices = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let parse = |text: &str| text.trim().parse::<usize>().ok();
+            match (parse(first), parse(last)) {
+                (Some(first), Some(last)) if first <= last && last < CpuSet::MAX_CPU => {
+                    indices.extend(first..=last);
+                }
+                _ => return Err("expected numbers and ranges of processors: 0,2-3".to_owned()),
+            }
+        }
+        indices.sort_unstable();
+        indices.dedup();
+        Ok(Self(indices))
+    }
+}
+
+impl fmt::Display for Processors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = &self.0[..];
+        while let [first, ..] = *rest {
+            let run = rest
+                .iter()
+                .zip(first..)
+                .take_while(|&(&a, b)| a == b)
+                .count();
+            if rest.len() < self.0.len() {
+                f.write_str(",")?;
+            }
+            match run {
+                1 => write!(f, "{first}")?,
+                _ => write!(f, "{first}-{}", first + run - 1)?,
+            }
+            rest = &rest[run..];
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_are_shown_as_they_are_written() {
+        for text in ["0", "0,2", "0-3", "0,2-3,5"] {
+            assert_eq!(text.parse::<Processors>().unwrap().to_string(), text);
+        }
+        for text in ["", "a", "3-1", "0,", "99999"] {
+            assert!(text.parse::<Processors>().is_err(), "{text}");
+        }
+    }
+}
