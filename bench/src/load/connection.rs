@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use ringlab::endpoint::Endpoint;
 use ringlab::framing::GREETING;
 use rustix::io::Errno;
@@ -24,39 +26,28 @@ const TURN: usize = 256 * 1024;
 
 /// The loopback address that connections come from.
 ///
-/// A pair of addresses has some 28,000 ports (`net.ipv4.ip_local_port_range`), which connections
-/// that come and go use up within a second or two, for TIME_WAIT holds a port for up to a minute.
-/// The whole of 127.0.0.0/8 is this host, so that another source address is to be had when the
-/// ports of one are gone.
+/// A pair of addresses has some 28,000 ports (`net.ipv4.ip_local_port_range`), and TIME_WAIT holds
+/// each for up to a minute: connections that come and go use them up in a second or two, and the
+/// search for a free one takes long before that. But all of 127.0.0.0/8 is this host, so the next
+/// address comes into use while there are still many ports left of the one before.
 #[derive(Debug, Default)]
-pub(super) struct Source(AtomicU32);
+pub(super) struct Source {
+    opened: AtomicU32,
+}
 
 impl Source {
-    /// The most addresses to go through.
-    const MOST: u32 = 200;
+    /// Connections from one address.
+    const PORTS: u32 = 8192;
 
-    fn address(&self) -> Option<Ipv4Addr> {
-        match self.0.load(Ordering::Relaxed) {
-            // Left to the kernel, which saves a system call.
-            0 => None,
-            used => Some(Ipv4Addr::new(
-                127,
-                0,
-                1,
-                u8::try_from(used).unwrap_or(u8::MAX),
-            )),
-        }
-    }
+    /// How many addresses there are. By the time all have been used the first is free again.
+    const ADDRESSES: u32 = 250;
 
-    /// Goes on to the address after `address`. Returns false when all have been tried.
-    fn go_on_from(&self, address: Option<Ipv4Addr>) -> bool {
-        let used = address.map_or(0, |address| u32::from(address.octets()[3]));
-        let next = (used + 1) % Self::MOST;
-        // Another thread may have found the same.
-        let _ = self
-            .0
-            .compare_exchange(used, next, Ordering::Relaxed, Ordering::Relaxed);
-        next != 0
+    /// Where the next connection comes from; at first the kernel may choose, which saves two
+    /// system calls.
+    fn next(&self) -> Option<Ipv4Addr> {
+        let opened = self.opened.fetch_add(1, Ordering::Relaxed);
+        let index = (opened / Self::PORTS) % Self::ADDRESSES;
+        (index > 0).then(|| Ipv4Addr::new(127, 0, 1, index as u8))
     }
 }
 
@@ -247,27 +238,18 @@ impl AsFd for Connection {
 }
 
 fn connect_tcp(address: SocketAddr, source: &Source) -> io::Result<Socket> {
-    loop {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM.nonblocking(),
-            None,
-        )?;
-        socket.set_tcp_nodelay(true)?;
-        let from = source.address();
-        let is_loopback = matches!(address, SocketAddr::V4(v4) if v4.ip().is_loopback());
-        let connected = match from.filter(|_| is_loopback) {
-            Some(from) => socket.bind(&SocketAddr::from((from, 0)).into()),
-            None => Ok(()),
-        }
-        .and_then(|()| socket.connect(&address.into()));
-        match connected.map_err(|error| (Errno::from_io_error(&error), error)) {
-            Ok(()) | Err((Some(Errno::INPROGRESS), _)) => return Ok(socket),
-            // What bind(2) and connect(2) say when there is no port left.
-            Err((Some(Errno::ADDRINUSE | Errno::ADDRNOTAVAIL), _))
-                if is_loopback && source.go_on_from(from) => {}
-            Err((_, error)) => return Err(error),
-        }
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM.nonblocking(), None)?;
+    socket.set_tcp_nodelay(true)?;
+    let is_loopback = matches!(address, SocketAddr::V4(v4) if v4.ip().is_loopback());
+    if is_loopback && let Some(from) = source.next() {
+        // The port is chosen when the other side is known, see ip(7).
+        setsockopt(&socket, IpBindAddressNoPort, &true)?;
+        socket.bind(&SocketAddr::from((from, 0)).into())?;
+    }
+    match socket.connect(&address.into()) {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => Ok(socket),
+        other => other.map(|()| socket),
     }
 }
 
