@@ -7,4 +7,5 @@ pub mod inputs;
 pub mod load;
 pub mod peers;
 pub mod processors;
+pub mod statistics;
 pub mod tape;
