@@ -20,6 +20,7 @@ use signal_hook::flag;
 use crate::load::interval_log::{self, Merged};
 use crate::load::summary::{Latency, Summary, microseconds, thousands};
 use crate::load::{self, Interval, Observer, Plan, Workload};
+use crate::peers::Peer;
 use crate::processors::Processors;
 use crate::tape::Mix;
 
@@ -43,6 +44,20 @@ enum Command {
         /// See `ringlab serve --help`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
+    },
+    /// Serve on another runtime, to compare with
+    Peer {
+        /// The runtime
+        peer: Peer,
+
+        /// Where to listen: `ADDRESS:PORT` (port 0 picks one), `[IPV6]:PORT`, or `unix:PATH`
+        #[arg(long, value_name = "ENDPOINT", default_value = "127.0.0.1:9090")]
+        listen: Endpoint,
+
+        /// Threads, each with a runtime of its own
+        #[arg(long, value_name = "N", default_value_t = 1,
+            value_parser = value_parser!(u16).range(1..=1024))]
+        workers: u16,
     },
 }
 
@@ -148,6 +163,14 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode> {
         Command::Serve { arguments } => {
             let ringlab = ["ringlab", "serve"].map(OsString::from);
             ringlab::cli::run(ringlab.into_iter().chain(arguments))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Peer {
+            peer,
+            listen,
+            workers,
+        } => {
+            peer.serve(&listen, workers.into())?;
             Ok(ExitCode::SUCCESS)
         }
     }
