@@ -7,5 +7,6 @@ pub mod inputs;
 pub mod load;
 pub mod peers;
 pub mod processors;
+pub mod report;
 pub mod statistics;
 pub mod tape;

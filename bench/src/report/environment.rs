@@ -1,0 +1,229 @@
+//! Where something was measured: what a reader must know to believe it, or to find it differs.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use ringlab::probe::Report as Probe;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::processors::Processors;
+
+/// The lock file that this program was built from.
+const LOCK: &str = include_str!("../../../Cargo.lock");
+
+/// The libraries whose versions matter to a comparison.
+const LIBRARIES: [&str; 6] = [
+    "compio",
+    "io-uring",
+    "monoio",
+    "ringlab",
+    "tokio",
+    "tokio-uring",
+];
+
+/// A machine, and the programs on it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Environment {
+    /// The kernel's release, as `uname -r` prints it.
+    pub kernel: String,
+    /// The architecture, as `uname -m` prints it.
+    pub machine: String,
+    /// The processor's name.
+    pub processor: String,
+    /// Processors that the program may use.
+    pub processors: usize,
+    /// Whether it runs on a virtual machine, as far as the processor tells.
+    pub virtual_machine: bool,
+    /// What the kernel does about the processor's vulnerabilities, by name.
+    pub mitigations: BTreeMap<String, String>,
+    /// How the kernel sets the processor's frequency; `None` if it does not.
+    pub governor: Option<String>,
+    /// The features of io_uring that the engine `uring` uses by default.
+    pub ring_features: String,
+    /// Versions of what matters.
+    pub versions: BTreeMap<String, String>,
+    /// Where servers ran.
+    pub server_processors: String,
+    /// Where the client ran.
+    pub client_processors: String,
+    /// The system's load before it began, over the last minute.
+    pub load_average: Option<f64>,
+    /// What makes the measurement less trustworthy, in words.
+    pub warnings: Vec<String>,
+}
+
+impl Environment {
+    /// Looks around; what is odd becomes a warning.
+    pub fn gather(server: &Processors, client: &Processors) -> Self {
+        let probe = Probe::gather();
+        let mut environment = Self {
+            ring_features: probe.auto().to_string(),
+            kernel: probe.release,
+            machine: probe.machine,
+            processor: probe.processor,
+            processors: probe.processors,
+            virtual_machine: has_processor_flag("hypervisor"),
+            mitigations: probe.mitigations,
+            governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            versions: versions(),
+            server_processors: server.to_string(),
+            client_processors: client.to_string(),
+            load_average: load_average(),
+            warnings: Vec::new(),
+        };
+        environment.warnings = environment.warn(server, client);
+        environment
+    }
+
+    fn warn(&self, server: &Processors, client: &Processors) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if server.overlap(client) {
+            warnings.push(
+                "too few processors: server and client share one, and disturb each other"
+                    .to_owned(),
+            );
+        } else if server.share_a_core_with(client) {
+            warnings.push(format!(
+                "processors {server} (server) and {client} (client) are threads of the same core"
+            ));
+        }
+        if let Some(governor) = &self.governor
+            && governor != "performance"
+        {
+            warnings.push(format!(
+                "the frequency governor is {governor}: speed depends on what came before"
+            ));
+        }
+        // One is what this program's own start, or the build before it, may have caused.
+        if let Some(load) = self.load_average.filter(|&load| load > 1.5) {
+            warnings.push(format!(
+                "something else is running: the load average is {load:.1}"
+            ));
+        }
+        if cfg!(debug_assertions) {
+            warnings.push("this is a debug build: measure with `cargo run --release`".to_owned());
+        }
+        warnings
+    }
+
+    /// What differs in another environment and may explain a difference in figures, in words.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+        let pairs = [
+            ("kernel", self.kernel.clone(), other.kernel.clone()),
+            ("architecture", self.machine.clone(), other.machine.clone()),
+            ("processor", self.processor.clone(), other.processor.clone()),
+            (
+                "processors",
+                self.processors.to_string(),
+                other.processors.to_string(),
+            ),
+            ("governor", show(&self.governor), show(&other.governor)),
+            (
+                "features of the ring",
+                self.ring_features.clone(),
+                other.ring_features.clone(),
+            ),
+            (
+                "server's processors",
+                self.server_processors.clone(),
+                other.server_processors.clone(),
+            ),
+            (
+                "client's processors",
+                self.client_processors.clone(),
+                other.client_processors.clone(),
+            ),
+        ];
+        let pairs = pairs.map(|(name, ours, theirs)| (name.to_owned(), ours, theirs));
+        let tables = [
+            ("mitigation", &self.mitigations, &other.mitigations),
+            ("version of", &self.versions, &other.versions),
+        ];
+        let entries = tables.into_iter().flat_map(|(kind, ours, theirs)| {
+            let names = ours
+                .keys()
+                .chain(theirs.keys().filter(|&name| !ours.contains_key(name)));
+            names.map(move |name| {
+                let of = |table: &BTreeMap<_, _>| table.get(name).cloned();
+                let none = || "none".to_owned();
+                (
+                    format!("{kind} {name}"),
+                    of(ours).unwrap_or_else(none),
+                    of(theirs).unwrap_or_else(none),
+                )
+            })
+        });
+        pairs
+            .into_iter()
+            .chain(entries)
+            .filter(|(_, ours, theirs)| ours != theirs)
+            .map(|(name, ours, theirs)| format!("{name}: {ours} now, {theirs} then"))
+            .collect()
+    }
+}
+
+fn read(path: &str) -> Option<String> {
+    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+fn has_processor_flag(flag: &str) -> bool {
+    let text = read("/proc/cpuinfo").unwrap_or_default();
+    let mut flags = text.lines().filter(|line| line.starts_with("flags"));
+    flags
+        .next()
+        .is_some_and(|line| line.split_whitespace().any(|word| word == flag))
+}
+
+fn load_average() -> Option<f64> {
+    read("/proc/loadavg")?
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
+}
+
+fn versions() -> BTreeMap<String, String> {
+    let field = |block: &str, name: &str| {
+        let line = block.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(line.trim_matches([' ', '=', '"']).to_owned())
+    };
+    let packages = LOCK.split("[[package]]").filter_map(|block| {
+        let name = field(block, "name")?;
+        LIBRARIES.contains(&name.as_str()).then_some(())?;
+        Some((name, field(block, "version")?))
+    });
+    // Of several versions the last is the newest, which is the one that ringlab uses.
+    let mut versions: BTreeMap<_, _> = packages.collect();
+    versions.insert("rustc".to_owned(), env!("RUSTC_VERSION").to_owned());
+    versions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environment_differs_from_another_in_words() {
+        let processors = "0".parse().unwrap();
+        let ours = Environment::gather(&processors, &processors);
+        assert_eq!(ours.differences(&ours), Vec::<String>::new());
+        let mut theirs = ours.clone();
+        theirs.kernel = "5.10.0".to_owned();
+        theirs
+            .versions
+            .insert("tokio".to_owned(), "1.0.0".to_owned());
+        let differences = ours.differences(&theirs);
+        assert_eq!(differences.len(), 2, "{differences:?}");
+        assert!(differences[0].ends_with("5.10.0 then"), "{differences:?}");
+    }
+
+    #[test]
+    fn every_library_has_a_version() {
+        let versions = versions();
+        for name in LIBRARIES {
+            assert!(versions.contains_key(name), "{name}");
+        }
+    }
+}
