@@ -122,7 +122,7 @@ impl Feature {
     }
 
     /// What this feature is nothing without.
-    const fn needs(self) -> Option<Self> {
+    pub const fn needs(self) -> Option<Self> {
         match self {
             MultishotRecv | Bundles | IncrementalBuffers => Some(ProvidedBuffers),
             _ => None,

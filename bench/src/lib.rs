@@ -3,6 +3,7 @@
 //! [`inputs`] are the byte streams that the benchmarks in `benches/` feed to the framer.
 
 pub mod cli;
+pub mod compare;
 pub mod inputs;
 pub mod load;
 pub mod peers;

@@ -4,8 +4,10 @@
 //! The JSON schema is made from these types and their documentation, and checked in as
 //! `bench/report.schema.json`; `ringlab-bench schema` prints it.
 
+pub mod against;
 pub mod environment;
 pub mod html;
+pub mod text;
 
 use std::fmt;
 
@@ -225,6 +227,16 @@ impl Entry {
     /// The ratio by one metric.
     pub fn ratio(&self, metric: Metric) -> Option<&Ratio> {
         self.ratios.iter().find(|ratio| ratio.metric == metric)
+    }
+
+    /// Ratios to another contender's rounds, of those that both have.
+    pub fn ratios_to(&self, others: &[Round], metric: Metric) -> Vec<f64> {
+        let ratio = |round: &Round| {
+            let other = others.iter().find(|other| other.round == round.round)?;
+            let ratio = round.value(metric)? / other.value(metric)?;
+            ratio.is_finite().then_some(ratio)
+        };
+        self.rounds.iter().filter_map(ratio).collect()
     }
 
     /// The name in tables.

@@ -1,0 +1,163 @@
+//! From rounds to medians, ratios and verdicts.
+
+use crate::load::summary::Latency;
+use crate::report::{Cell, Entry, Medians, Metric, Ratio, Round};
+use crate::statistics::{Estimate, Verdict, median, rounds_to_settle};
+
+/// From here on a client counts as busy all the time.
+const CLIENT_BUSY: f64 = 0.95;
+
+/// From here on a server does.
+const SERVER_BUSY: f64 = 0.9;
+
+/// An open loop that sends less than this part of what is due falls behind.
+const ON_TIME: f64 = 0.98;
+
+/// Fills in what follows from the rounds.
+///
+/// `servers` and `clients` are the processors of either side.
+pub fn evaluate(cell: &mut Cell, servers: usize, clients: usize) {
+    for entry in &mut cell.entries {
+        entry.medians = medians(&entry.rounds, servers, clients);
+        entry.client_saturated = entry.medians.as_ref().is_some_and(|medians| {
+            let is_late = cell
+                .work
+                .rate
+                .map(|rate| medians.requests_per_second < rate * ON_TIME);
+            // In an open loop the client spins.
+            let is_at_its_limit = is_late.unwrap_or(medians.client_busy > CLIENT_BUSY);
+            is_at_its_limit && medians.server_busy < SERVER_BUSY
+        });
+    }
+    compare_to_baseline(cell);
+    take_steps(cell);
+}
+
+fn compare_to_baseline(cell: &mut Cell) {
+    let Some(baseline) = cell.entries.first().map(|entry| entry.rounds.clone()) else {
+        return;
+    };
+    let is_paced = cell.work.rate.is_some();
+    // At a given rate, the throughput is given.
+    let metrics = Metric::ALL
+        .into_iter()
+        .filter(|&metric| !(is_paced && metric == Metric::Time));
+    for metric in metrics {
+        let ratios: Vec<_> = cell
+            .entries
+            .iter()
+            .map(|entry| entry.ratios_to(&baseline, metric))
+            .collect();
+        let null = cell.entries.iter().position(|entry| entry.null);
+        let null = null.and_then(|index| Estimate::of(&ratios[index]));
+        for (entry, ratios) in cell.entries.iter_mut().zip(&ratios).skip(1) {
+            if ratios.is_empty() {
+                continue;
+            }
+            // The null contender is judged for itself: if it differs, so may anything.
+            let null = null.as_ref().filter(|_| !entry.null);
+            entry.ratios.push(judge(metric, ratios, null));
+        }
+    }
+}
+
+fn judge(metric: Metric, ratios: &[f64], null: Option<&Estimate>) -> Ratio {
+    let estimate = Estimate::of(ratios);
+    let verdict = estimate.as_ref().map(|ratio| Verdict::of(ratio, null));
+    let verdict = verdict.unwrap_or(Verdict::NoDifferenceShown);
+    Ratio {
+        metric,
+        rounds_to_settle: estimate.and_then(|ratio| rounds_to_settle(&ratio, ratios.len())),
+        estimate,
+        verdict,
+    }
+}
+
+/// What each step of a ladder is worth.
+fn take_steps(cell: &mut Cell) {
+    let find = |name: &str| {
+        let mut entries = cell.entries.iter();
+        entries.find(|entry| !entry.null && entry.contender == name)
+    };
+    let null = cell.entries.iter().find(|entry| entry.null);
+    let null = null.and_then(|entry| entry.ratio(cell.judged_by)?.estimate);
+    let judged: Vec<_> = cell
+        .steps
+        .iter()
+        .map(|step| {
+            let (from, to) = find(&step.from).zip(find(&step.to))?;
+            Estimate::of(&to.ratios_to(&from.rounds, cell.judged_by))
+        })
+        .collect();
+    for (step, ratio) in cell.steps.iter_mut().zip(judged) {
+        step.verdict = ratio.map_or(Verdict::NoDifferenceShown, |ratio| {
+            Verdict::of(&ratio, null.as_ref())
+        });
+        step.ratio = ratio;
+    }
+}
+
+fn medians(rounds: &[Round], servers: usize, clients: usize) -> Option<Medians> {
+    if rounds.is_empty() {
+        return None;
+    }
+    let of = |value: &dyn Fn(&Round) -> f64| {
+        let values: Vec<_> = rounds.iter().map(value).collect();
+        median(&values)
+    };
+    let maybe = |value: &dyn Fn(&Round) -> Option<f64>| {
+        let values: Vec<_> = rounds.iter().filter_map(value).collect();
+        (!values.is_empty()).then(|| median(&values))
+    };
+    let sum = |value: &dyn Fn(&Round) -> f64| rounds.iter().map(value).sum::<f64>();
+    let user = sum(&|round| round.server_user_ticks_us);
+    let ticks = user + sum(&|round| round.server_system_ticks_us);
+    let busy = |cpu: f64, round: &Round, processors: usize| {
+        cpu / (round.seconds * 1e6 * processors as f64).max(1e-9)
+    };
+    Some(Medians {
+        requests_per_second: of(&|round| round.requests as f64 / round.seconds.max(1e-9)),
+        latency_us: latency(rounds),
+        cpu_us: maybe(&|round| round.value(Metric::Cpu)),
+        cpu_user_share: (ticks > 0.0).then(|| user / ticks),
+        client_cpu_us: maybe(&|round| {
+            (round.requests > 0).then(|| round.client_cpu_us / round.requests as f64)
+        }),
+        server_busy: of(&|round| busy(round.server_cpu_us, round, servers)),
+        client_busy: of(&|round| busy(round.client_cpu_us, round, clients)),
+        peak_memory: rounds.iter().map(|round| round.peak_memory).max()?,
+        memory_per_connection: maybe(&|round| round.memory_per_connection),
+    })
+}
+
+fn latency(rounds: &[Round]) -> Option<Latency> {
+    let all: Vec<_> = rounds.iter().filter_map(|round| round.latency_us).collect();
+    let of = |value: fn(&Latency) -> f64| {
+        let values: Vec<_> = all.iter().map(value).collect();
+        median(&values)
+    };
+    Some(Latency {
+        p50: of(|latency| latency.p50),
+        p90: of(|latency| latency.p90),
+        p99: of(|latency| latency.p99),
+        p99_9: of(|latency| latency.p99_9),
+        max: all
+            .iter()
+            .map(|latency| latency.max)
+            .max_by(f64::total_cmp)?,
+    })
+}
+
+/// An entry in which nothing has been measured yet.
+pub fn entry(contender: &str, null: bool) -> Entry {
+    Entry {
+        contender: contender.to_owned(),
+        null,
+        status: crate::report::Status::Measured,
+        rounds: Vec::new(),
+        medians: None,
+        ratios: Vec::new(),
+        counted: None,
+        client_saturated: false,
+    }
+}

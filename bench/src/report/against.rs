@@ -1,0 +1,122 @@
+//! A report against an earlier one.
+//!
+//! The two were not measured in the same rounds, so their figures say nothing about each other:
+//! the machine may have been another in all but name. What can be compared is how each contender
+//! stood to the baseline then and now; that cancels the machine's speed, but not all that depends
+//! on it, so differences of the environments are told first.
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Cell, Entry, Metric, Report, VERSION};
+use crate::statistics::{Estimate, Verdict};
+
+/// A contender's standing now divided by its standing then.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Which contender.
+    pub contender: String,
+    /// In which piece of work.
+    pub cell: String,
+    /// By what.
+    pub metric: Metric,
+    /// The ratio to the baseline now divided by that of then; `None` from too few rounds.
+    pub quotient: Option<Estimate>,
+    /// What it says.
+    pub verdict: Verdict,
+}
+
+/// Reads an earlier report.
+///
+/// # Errors
+///
+/// When it is no report, or one of another version.
+pub fn read(text: &str) -> Result<Report> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let Version { version } =
+        serde_json::from_str(text).context("this is not a report of ringlab-bench compare")?;
+    if version != VERSION {
+        bail!("the report has version {version}, and this program reads version {VERSION}");
+    }
+    serde_json::from_str(text).context("this is not a report of ringlab-bench compare")
+}
+
+/// What has changed from `then` to `now`, for all that both have measured.
+pub fn changes(now: &Report, then: &Report) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for cell in &now.cells {
+        let Some(before) = then.cells.iter().find(|before| before.name == cell.name) else {
+            continue;
+        };
+        for entry in cell.entries.iter().skip(1).filter(|entry| !entry.null) {
+            let mut entries = before.entries.iter().skip(1).filter(|before| !before.null);
+            if let Some(earlier) = entries.find(|earlier| earlier.contender == entry.contender) {
+                changes.push(change(cell, entry, before, earlier));
+            }
+        }
+    }
+    changes
+}
+
+fn change(cell: &Cell, entry: &Entry, before: &Cell, earlier: &Entry) -> Change {
+    let metric = cell.judged_by;
+    let quotient = Estimate::of_quotient(
+        &entry.ratios_to(&cell.entries[0].rounds, metric),
+        &earlier.ratios_to(&before.entries[0].rounds, metric),
+    );
+    let verdict = quotient.map_or(Verdict::NoDifferenceShown, |it| Verdict::of(&it, None));
+    Change {
+        contender: entry.contender.clone(),
+        cell: cell.name.clone(),
+        metric,
+        quotient,
+        verdict,
+    }
+}
+
+/// The changes in words.
+pub fn text(now: &Report, then: &Report) -> String {
+    let mut text = format!("\nagainst the report of {}\n", then.started);
+    for difference in now.environment.differences(&then.environment) {
+        let _ = writeln!(text, "warning: another environment: {difference}");
+    }
+    if now.baseline != then.baseline {
+        let _ = writeln!(
+            text,
+            "warning: another baseline: {} now, {} then; standings cannot be compared",
+            now.baseline, then.baseline
+        );
+        return text;
+    }
+    let changes = changes(now, then);
+    if changes.is_empty() {
+        text += "the two have no work and contender in common\n";
+    }
+    let mut cell = "";
+    for change in &changes {
+        if change.cell != cell {
+            cell = &change.cell;
+            let _ = writeln!(
+                text,
+                "{cell}, {} relative to {}",
+                change.metric.name(),
+                now.baseline
+            );
+        }
+        let quotient = match change.quotient {
+            Some(quotient) => format!("× {quotient}"),
+            None => "too few rounds".to_owned(),
+        };
+        let _ = writeln!(
+            text,
+            "  {:28} {quotient:28} {}",
+            change.contender,
+            change.metric.words(change.verdict)
+        );
+    }
+    text
+}
