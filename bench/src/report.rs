@@ -242,7 +242,7 @@ impl Entry {
     /// The name in tables.
     pub fn label(&self) -> String {
         match self.null {
-            true => format!("{} again (null)", self.contender),
+            true => format!("{} (null)", self.contender),
             false => self.contender.clone(),
         }
     }
@@ -342,9 +342,9 @@ pub struct Ratio {
 /// What was counted in a pass of its own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Counted {
-    /// Context switches of the server per request.
+    /// Context switches of the server per request, from its start to its end.
     pub context_switches: Count,
-    /// System calls of the server per request.
+    /// System calls of the server per request, under load.
     pub system_calls: Count,
 }
 

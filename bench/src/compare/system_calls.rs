@@ -9,6 +9,9 @@ use std::io;
 use perf_event::events::Tracepoint;
 use perf_event::{Builder, Counter};
 
+/// Where tracefs is mounted: on its own, or below debugfs as on kernels before 4.1.
+const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+
 /// Counters on every thread of a process, and on those that these will start.
 #[derive(Debug)]
 pub(super) struct SystemCalls(Vec<Counter>);
@@ -18,18 +21,15 @@ impl SystemCalls {
     ///
     /// The error says what is missing.
     pub(super) fn of(pid: i32) -> Result<Self, String> {
-        let event = Tracepoint::with_name("raw_syscalls/sys_enter").map_err(|error| match error
-            .kind()
-        {
-            io::ErrorKind::PermissionDenied => {
-                "only root may read tracefs, where the tracepoint raw_syscalls/sys_enter is"
-                    .to_owned()
-            }
-            _ => format!(
-                "the tracepoint raw_syscalls/sys_enter is missing ({error}): is tracefs \
-                     mounted on /sys/kernel/tracing?"
-            ),
-        })?;
+        let id = TRACEFS.iter().map(|directory| {
+            fs::read_to_string(format!("{directory}/events/raw_syscalls/sys_enter/id"))
+        });
+        let id = id.reduce(io::Result::or).and_then(Result::ok);
+        let id = id.and_then(|id| id.trim().parse().ok()).ok_or(
+            "the tracepoint raw_syscalls/sys_enter cannot be read: it needs root, and tracefs \
+             mounted on /sys/kernel/tracing",
+        )?;
+        let event = Tracepoint::with_id(id);
         let refused = |error: io::Error| {
             format!(
                 "perf_event_open(2) is refused ({error}): it needs root, or CAP_PERFMON and \
@@ -43,7 +43,7 @@ impl SystemCalls {
             let Ok(thread) = thread.file_name().to_string_lossy().parse() else {
                 continue;
             };
-            let counter = Builder::new(event.clone())
+            let counter = Builder::new(event)
                 .observe_pid(thread)
                 .any_cpu()
                 .inherit(true)

@@ -446,17 +446,18 @@ impl<'a> Generator<'a> {
             Workload::Stream => usize::MAX,
             Workload::Churn | Workload::Idle => 1 - in_flight.min(1),
         };
-        let may = match plan.rate {
-            // What is due is owed, and has been counted.
-            Some(_) => may,
-            None => may.min(usize::try_from(self.remaining).unwrap_or(usize::MAX)),
+        // Otherwise a request counts as soon as it is due, or its connection opened.
+        let counts_now = plan.rate.is_none() && plan.workload != Workload::Churn;
+        let may = match counts_now {
+            true => may.min(usize::try_from(self.remaining).unwrap_or(usize::MAX)),
+            false => may,
         };
         let opened = connection.opened;
         let sent = connection.send(self.shared.tape, may, || match plan.workload {
             Workload::Churn => opened,
             _ => slot.due.pop_front().unwrap_or(now),
         });
-        if plan.rate.is_none() {
+        if counts_now {
             let begun = connection.in_flight.len() - in_flight;
             self.remaining -= begun as u64;
         }
@@ -492,6 +493,9 @@ impl<'a> Generator<'a> {
                 epoll::add(&self.epoll, &connection, data, EventFlags::IN)
                     .context("cannot watch a connection")?;
                 slot.connection = Some(connection);
+                if plan.workload == Workload::Churn {
+                    self.remaining = self.remaining.saturating_sub(1);
+                }
             }
             Err(NotConnected::Later) => slot.retry = Some(now + MOMENT),
             Err(NotConnected::Failed(problem)) => self.fail(index, problem),
@@ -509,10 +513,10 @@ impl<'a> Generator<'a> {
 
     /// Opens anew what is to be opened anew, ends what has taken too long.
     fn sweep(&mut self, now: Instant) -> Result<()> {
-        let is_finishing = matches!(self.phase, Phase::Finishing(..));
+        let may_open = self.phase == Phase::Opening || self.remaining > 0;
         for index in 0..self.slots.len() {
             let slot = &self.slots[index];
-            if slot.retry.is_some_and(|at| at <= now) && !is_finishing {
+            if slot.retry.is_some_and(|at| at <= now) && may_open {
                 self.open(index)?;
                 continue;
             }
