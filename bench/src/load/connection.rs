@@ -66,8 +66,10 @@ pub(super) struct Connection {
     /// When something arrived last.
     pub(super) moved: Instant,
     pub(super) greeted: bool,
-    /// Whether the socket had no room for what was to be sent.
+    /// Whether there is more to send, for which the socket had no room or others have their turn.
     pub(super) blocked: bool,
+    /// Whether there may be more to receive than one turn takes.
+    pub(super) unread: bool,
     /// When each of the requests that are begun and not answered was sent, or was due.
     pub(super) in_flight: VecDeque<Instant>,
     /// The request to begin next.
@@ -108,6 +110,7 @@ impl Connection {
             moved: now,
             greeted: false,
             blocked: false,
+            unread: false,
             in_flight: VecDeque::new(),
             next: first,
             unsent: 0,
@@ -116,8 +119,8 @@ impl Connection {
         })
     }
 
-    /// Begins up to `budget` requests and sends them, until the socket has no room; then `blocked`
-    /// is set. `since` tells from when a request counts as it is begun. Returns the bytes sent.
+    /// Begins up to `budget` requests and sends them, until the socket has no room or much has been
+    /// sent; then `blocked` is set. `since` tells from when a request counts as it is begun. Returns the bytes sent.
     pub(super) fn send(
         &mut self,
         tape: &Tape,
@@ -173,13 +176,17 @@ impl Connection {
         let (_, received) = match rustix::net::recv(&self.socket, &mut *buf, RecvFlags::empty()) {
             Ok((_, 0)) => return Err(Problem::new(Failure::Closed, self.describe(tape))),
             Ok(received) => received,
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(0),
+            Err(Errno::AGAIN | Errno::INTR) => {
+                self.unread = false;
+                return Ok(0);
+            }
             Err(error) if self.greeted => return Err(broken(error)),
             Err(error) => {
                 let text = remedy(&error.into());
                 return Err(Problem::new(Failure::Connect, text));
             }
         };
+        self.unread = received == buf.len();
         let mut bytes = &buf[..received];
         if !self.greeted {
             let Some(rest) = bytes.strip_prefix(GREETING) else {
@@ -241,6 +248,9 @@ fn connect_tcp(address: SocketAddr, source: &Source) -> io::Result<Socket> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM.nonblocking(), None)?;
     socket.set_tcp_nodelay(true)?;
+    // Every system has it, and others pace what they send, with a timer per packet: that would be
+    // the client's cost, and part of the latency. The server's socket keeps the system's default.
+    socket.set_tcp_congestion(b"reno")?;
     let is_loopback = matches!(address, SocketAddr::V4(v4) if v4.ip().is_loopback());
     if is_loopback && let Some(from) = source.next() {
         // The port is chosen when the other side is known, see ip(7).

@@ -375,12 +375,14 @@ impl<'a> Generator<'a> {
         Ok(())
     }
 
+    /// An event is reported once (EPOLLET), which spares the kernel a second look at every socket:
+    /// so a connection is read until it is empty, or asks for another report.
     fn handle(&mut self, slot: usize, flags: EventFlags) -> Result<()> {
         // Reports of a full reply buffer come first: a server that waits for room reads nothing.
         if flags.intersects(EventFlags::IN | EventFlags::ERR | EventFlags::HUP) {
             self.receive(slot)?;
         }
-        if flags.contains(EventFlags::OUT) {
+        if flags.contains(EventFlags::OUT) && self.slots[slot].is_blocked() {
             self.send(slot, Instant::now());
         }
         Ok(())
@@ -415,15 +417,33 @@ impl<'a> Generator<'a> {
             counts.completed += replies;
             counts.received += received as u64;
         }
+        let unread = connection.unread;
         if self.plan().workload == Workload::Churn && replies > 0 {
             self.slots[slot].connection = None;
             if self.remaining > 0 {
                 self.open(slot)?;
             }
-        } else if !self.slots[slot].is_blocked() {
+            return Ok(());
+        }
+        if !self.slots[slot].is_blocked() {
             self.send(slot, now);
         }
+        if unread {
+            self.report_again(slot);
+        }
         Ok(())
+    }
+
+    /// Has an event reported for what is left to be done on a connection.
+    fn report_again(&mut self, index: usize) {
+        let Some(connection) = &self.slots[index].connection else {
+            return;
+        };
+        let data = EventData::new_u64(index as u64);
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+        if let Err(error) = epoll::modify(&self.epoll, connection, data, flags) {
+            self.fail(index, Problem::new(Failure::Closed, error.to_string()));
+        }
     }
 
     /// Sends what a connection may send, `now`.
@@ -437,7 +457,6 @@ impl<'a> Generator<'a> {
         if phase == Phase::Opening {
             return;
         }
-        let was_blocked = connection.blocked;
         let in_flight = connection.in_flight.len();
         let room = plan.pipeline.saturating_sub(in_flight);
         let may = match plan.workload {
@@ -468,13 +487,8 @@ impl<'a> Generator<'a> {
         if matches!(phase, Phase::Measuring(_)) {
             self.counts.sent += sent as u64;
         }
-        if connection.blocked != was_blocked {
-            let mut flags = EventFlags::IN;
-            flags.set(EventFlags::OUT, connection.blocked);
-            let data = EventData::new_u64(index as u64);
-            if let Err(error) = epoll::modify(&self.epoll, connection, data, flags) {
-                self.fail(index, Problem::new(Failure::Closed, error.to_string()));
-            }
+        if connection.blocked {
+            self.report_again(index);
         }
     }
 
@@ -490,7 +504,8 @@ impl<'a> Generator<'a> {
                 // The next one goes on elsewhere on the tape.
                 slot.first = tape.after(slot.first);
                 let data = EventData::new_u64(index as u64);
-                epoll::add(&self.epoll, &connection, data, EventFlags::IN)
+                let flags = EventFlags::IN | EventFlags::ET;
+                epoll::add(&self.epoll, &connection, data, flags)
                     .context("cannot watch a connection")?;
                 slot.connection = Some(connection);
                 if plan.workload == Workload::Churn {
