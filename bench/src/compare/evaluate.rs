@@ -161,3 +161,114 @@ pub(super) fn entry(contender: &str, null: bool) -> Entry {
         client_saturated: false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::preset::Preset;
+    use crate::report::{Step, StepKind};
+
+    /// Rounds in which a request takes so many microseconds of the server, of 100 that pass.
+    fn rounds(cpu: f64) -> Vec<Round> {
+        let noise = [1.0, 1.01, 0.99, 1.0, 1.02, 0.98, 1.0, 1.01];
+        let rounds = noise.iter().enumerate();
+        rounds
+            .map(|(round, noise)| Round {
+                round,
+                seconds: 0.1,
+                requests: 1000,
+                latency_us: None,
+                server_cpu_us: cpu * noise * 1000.0,
+                server_user_ticks_us: 10_000.0,
+                server_system_ticks_us: 30_000.0,
+                client_cpu_us: 50_000.0,
+                peak_memory: 1 << 20,
+                memory_per_connection: None,
+            })
+            .collect()
+    }
+
+    fn cell(contenders: &[(&str, f64)]) -> Cell {
+        let plan = &Preset::Quick.cells()[0];
+        let mut entries: Vec<_> = contenders
+            .iter()
+            .map(|&(name, cpu)| Entry {
+                rounds: rounds(cpu),
+                ..entry(name, false)
+            })
+            .collect();
+        let (baseline, cpu) = contenders[0];
+        entries.push(Entry {
+            rounds: rounds(cpu),
+            ..entry(baseline, true)
+        });
+        Cell {
+            name: plan.name(),
+            work: plan.work.clone(),
+            judged_by: Metric::Cpu,
+            rounds: 8,
+            entries,
+            steps: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn contenders_are_judged_by_their_ratio_to_the_baseline() {
+        let mut cell = cell(&[("a", 10.0), ("b", 9.0), ("c", 11.0), ("d", 10.0)]);
+        evaluate(&mut cell, 1, 1);
+        let verdict = |index: usize| cell.entries[index].ratio(Metric::Cpu).unwrap().verdict;
+        assert_eq!(verdict(1), Verdict::Faster);
+        assert_eq!(verdict(2), Verdict::Slower);
+        assert_eq!(verdict(3), Verdict::NoDifferenceShown);
+        assert_eq!(verdict(4), Verdict::NoDifferenceShown);
+        assert!(cell.entries[0].ratios.is_empty());
+        let medians = cell.entries[0].medians.as_ref().unwrap();
+        assert_eq!(medians.cpu_user_share, Some(0.25));
+        assert!((medians.requests_per_second - 10_000.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn rounds_that_a_contender_missed_are_left_out() {
+        let mut cell = cell(&[("a", 10.0), ("b", 9.0)]);
+        cell.entries[1].rounds.remove(0);
+        cell.entries[0].rounds.remove(7);
+        assert_eq!(
+            cell.entries[1]
+                .ratios_to(&cell.entries[0].rounds, Metric::Cpu)
+                .len(),
+            6
+        );
+    }
+
+    #[test]
+    fn a_client_at_its_limit_is_told_from_a_server_at_its_own() {
+        let mut cell = cell(&[("a", 10.0)]);
+        let mut is_saturated = |client: f64, server: f64| {
+            for round in &mut cell.entries[0].rounds {
+                (round.client_cpu_us, round.server_cpu_us) = (client, server);
+            }
+            evaluate(&mut cell, 1, 1);
+            cell.entries[0].client_saturated
+        };
+        assert!(is_saturated(99_000.0, 50_000.0));
+        assert!(!is_saturated(99_000.0, 99_000.0));
+        assert!(!is_saturated(50_000.0, 50_000.0));
+    }
+
+    #[test]
+    fn a_step_is_the_ratio_of_the_contenders_on_either_side() {
+        let mut cell = cell(&[("all", 10.0), ("none", 12.0), ("one", 11.0)]);
+        cell.steps.push(Step {
+            feature: "feature".to_owned(),
+            kind: StepKind::Climb,
+            from: "none".to_owned(),
+            to: "one".to_owned(),
+            ratio: None,
+            verdict: Verdict::NoDifferenceShown,
+        });
+        evaluate(&mut cell, 1, 1);
+        let ratio = cell.steps[0].ratio.unwrap();
+        assert!((ratio.median - 11.0 / 12.0).abs() < 1e-9, "{ratio}");
+        assert_eq!(cell.steps[0].verdict, Verdict::Faster);
+    }
+}

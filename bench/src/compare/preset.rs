@@ -104,6 +104,7 @@ impl CellPlan {
         }
         if let Some(duration) = duration {
             self.work.seconds = duration.as_secs_f64();
+            self.work.warmup_seconds = self.work.warmup_seconds.min(self.work.seconds);
         }
     }
 

@@ -128,15 +128,20 @@ pub(super) fn run(
         return Ok(share);
     }
     let start = *shared.start.get_or_init(Instant::now);
-    generator.begin(start, index, threads)?;
-    generator.until(start + plan.warmup)?;
-
+    if !plan.warmup.is_zero() {
+        generator.phase = Phase::WarmingUp;
+        generator.begin(start, index, threads)?;
+        generator.until(start + plan.warmup)?;
+    }
     if index == 0 {
         shared.observer.measuring();
     }
     let (cpu, measuring) = (thread_cpu(), Instant::now());
     generator.phase = Phase::Measuring(measuring);
     generator.gathered = measuring;
+    if plan.warmup.is_zero() {
+        generator.begin(measuring, index, threads)?;
+    }
     generator.until(start + plan.warmup + plan.duration)?;
     if plan.requests.is_some() {
         // The measured time ends with the last reply.
@@ -252,7 +257,6 @@ impl<'a> Generator<'a> {
 
     /// Begins the load.
     fn begin(&mut self, start: Instant, index: usize, threads: usize) -> Result<()> {
-        self.phase = Phase::WarmingUp;
         let plan = self.plan();
         self.remaining = match plan.requests {
             Some(requests) => share(requests as usize, index, threads) as u64,
@@ -270,7 +274,11 @@ impl<'a> Generator<'a> {
         for slot in 0..self.slots.len() {
             match plan.workload {
                 Workload::RequestReply | Workload::Stream => self.send(slot, start),
-                Workload::Churn if self.slots[slot].is_open() => self.send(slot, start),
+                Workload::Churn if self.slots[slot].is_open() => {
+                    self.remaining -= 1;
+                    self.send(slot, start);
+                }
+                Workload::Churn if self.remaining == 0 => {}
                 Workload::Churn => self.open(slot)?,
                 Workload::Idle => {}
             }

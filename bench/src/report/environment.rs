@@ -39,6 +39,9 @@ pub struct Environment {
     pub mitigations: BTreeMap<String, String>,
     /// How the kernel sets the processor's frequency; `None` if it does not.
     pub governor: Option<String>,
+    /// How TCP avoids congestion on the server's side (`net.ipv4.tcp_congestion_control`); it costs
+    /// processor time even where there is nothing to avoid.
+    pub congestion_control: Option<String>,
     /// The features of io_uring that the engine `uring` uses by default.
     pub ring_features: String,
     /// Versions of what matters.
@@ -66,6 +69,7 @@ impl Environment {
             virtual_machine: has_processor_flag("hypervisor"),
             mitigations: probe.mitigations,
             governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            congestion_control: read("/proc/sys/net/ipv4/tcp_congestion_control"),
             versions: versions(),
             server_processors: server.to_string(),
             client_processors: client.to_string(),
@@ -120,6 +124,11 @@ impl Environment {
                 other.processors.to_string(),
             ),
             ("governor", show(&self.governor), show(&other.governor)),
+            (
+                "congestion control",
+                show(&self.congestion_control),
+                show(&other.congestion_control),
+            ),
             (
                 "features of the ring",
                 self.ring_features.clone(),

@@ -160,10 +160,7 @@ fn judgement(cell: &Cell, entry: &Entry, baseline: &str) -> [TableCell; 2] {
     let Some(estimate) = ratio.estimate else {
         return [or_dash(None), TableCell::new("too few rounds")];
     };
-    let mut words = cell.judged_by.words(ratio.verdict).to_owned();
-    if let Some(more) = ratio.rounds_to_settle.filter(|_| !entry.null) {
-        words += &format!(" (+{more} rounds?)");
-    }
+    let words = cell.judged_by.words(ratio.verdict);
     [right(estimate), TableCell::new(words)]
 }
 
@@ -282,6 +279,21 @@ fn notes(cell: &Cell) -> Vec<String> {
                 notes.push(format!("² {}: {why}", entry.label()));
             }
         }
+    }
+    let unsettled = cell
+        .entries
+        .iter()
+        .filter(|entry| !entry.null)
+        .filter_map(|entry| {
+            let more = entry.ratio(cell.judged_by)?.rounds_to_settle?;
+            Some(format!("{more} more for {}", entry.label()))
+        });
+    let unsettled: Vec<_> = unsettled.collect();
+    if !unsettled.is_empty() {
+        notes.push(format!(
+            "rounds that would probably settle it (--rounds): {}",
+            unsettled.join(", ")
+        ));
     }
     let null = cell.entries.iter().find(|entry| entry.null);
     if let Some(ratio) = null.and_then(|entry| entry.ratio(cell.judged_by)) {

@@ -1,0 +1,106 @@
+//! Running the command, and servers for it.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+
+use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
+
+/// What a run has printed, and how it ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// The command with these arguments.
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringlab-bench"));
+    command.args(arguments);
+    command
+}
+
+/// Runs the command to its end.
+pub(crate) fn run(arguments: &[&str]) -> Ran {
+    ran(command(arguments).output().expect("the command runs"))
+}
+
+pub(crate) fn ran(output: Output) -> Ran {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
+    }
+}
+
+impl Ran {
+    /// What it has printed, if it ended so.
+    pub(crate) fn ended_with(self, code: i32) -> String {
+        assert_eq!(self.code, code, "{}\n{}", self.stdout, self.stderr);
+        self.stdout
+    }
+
+    /// The same as JSON.
+    pub(crate) fn json(self, code: i32) -> Value {
+        let text = self.ended_with(code);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+}
+
+/// A server that ends when dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) endpoint: String,
+}
+
+impl Server {
+    /// Starts one of ringlab's engines on a port that is free.
+    pub(crate) fn start(engine: &str) -> Self {
+        Self::listen(engine, "127.0.0.1:0")
+    }
+
+    /// Starts one of ringlab's engines.
+    pub(crate) fn listen(engine: &str, endpoint: &str) -> Self {
+        let mut child = command(&["serve", "-q", "--engine", engine, "--listen", endpoint])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server runs");
+        let mut line = String::new();
+        let stdout = child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let endpoint = line
+            .trim_end()
+            .strip_prefix("listening on ")
+            .unwrap_or_default();
+        assert!(!endpoint.is_empty(), "{line:?}");
+        Self {
+            child,
+            endpoint: endpoint.to_owned(),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A test.
+pub(crate) fn trial(name: &str, test: fn()) -> Trial {
+    Trial::test(name.replace('_', " "), move || {
+        test();
+        Ok::<(), Failed>(())
+    })
+}
+
+/// Tests, named after their functions.
+macro_rules! trials {
+    ($($test:ident,)*) => {
+        vec![$($crate::support::trial(stringify!($test), $test),)*]
+    };
+}
+pub(crate) use trials;
