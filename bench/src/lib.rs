@@ -1,4 +1,14 @@
-//! What ringlab is measured with.
+//! What ringlab is measured with: a load generator for its protocol, and the comparison of servers.
+//!
+//! From the bottom up:
+//!
+//! - [`tape`] is what connections send, with the reply that must come back; [`load`] sends it and
+//!   measures.
+//! - [`statistics`] says what a series of measurements allows to be said.
+//! - [`report`] is what a comparison has found: as JSON, in the terminal, as a page.
+//! - [`compare`] finds it: contenders take turns. [`peers`] are contenders on other runtimes,
+//!   [`processors`] is where everything runs.
+//! - [`cli`] is the command line.
 //!
 //! [`inputs`] are the byte streams that the benchmarks in `benches/` feed to the framer.
 
