@@ -6,7 +6,7 @@
 //! contender is the baseline once more, to show what differences appear between equals.
 
 pub mod contender;
-mod evaluate;
+pub(crate) mod evaluate;
 pub mod preset;
 mod process;
 mod system_calls;

@@ -6,8 +6,13 @@
 
 pub mod against;
 pub mod environment;
+#[cfg(test)]
+mod fixture;
 pub mod html;
+mod plot;
+mod standing;
 pub mod text;
+mod words;
 
 use std::fmt;
 

@@ -16,7 +16,7 @@ const ON_TIME: f64 = 0.98;
 /// Fills in what follows from the rounds.
 ///
 /// `servers` and `clients` are the processors of either side.
-pub(super) fn evaluate(cell: &mut Cell, servers: usize, clients: usize) {
+pub(crate) fn evaluate(cell: &mut Cell, servers: usize, clients: usize) {
     for entry in &mut cell.entries {
         entry.medians = medians(&entry.rounds, servers, clients);
         entry.client_saturated = entry.medians.as_ref().is_some_and(|medians| {
@@ -149,7 +149,7 @@ fn latency(rounds: &[Round]) -> Option<Latency> {
 }
 
 /// An entry in which nothing has been measured yet.
-pub(super) fn entry(contender: &str, null: bool) -> Entry {
+pub(crate) fn entry(contender: &str, null: bool) -> Entry {
     Entry {
         contender: contender.to_owned(),
         null,
