@@ -348,7 +348,7 @@ impl Compare {
         let server = self.server_processors.clone().unwrap_or(first);
         let client = match &self.client_processors {
             Some(client) => client.clone(),
-            None if others.count() == 0 => allowed,
+            None if others.count() == 0 => allowed.clone(),
             None => others.split(2).0,
         };
         for processors in [&server, &client] {
@@ -357,6 +357,7 @@ impl Compare {
                 .pin()
                 .with_context(|| format!("cannot run on processors {processors}"))?;
         }
+        allowed.pin()?;
         Ok((server, client))
     }
 }

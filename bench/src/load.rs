@@ -186,8 +186,6 @@ struct Shared<'a> {
     ready: AtomicUsize,
     /// When all were, and the load began.
     start: OnceLock<Instant>,
-    /// Source address to try next, see [`connection::Source`].
-    source: connection::Source,
 }
 
 /// Generates the load; `stop` ends it early.
@@ -206,7 +204,6 @@ pub fn run(plan: &Plan, observer: &dyn Observer, stop: &AtomicBool) -> Result<Ou
         stop,
         ready: AtomicUsize::new(0),
         start: OnceLock::new(),
-        source: connection::Source::default(),
     };
     let mut outcome = Outcome {
         elapsed: Duration::ZERO,

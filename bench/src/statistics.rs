@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How often the bootstrap draws.
-const RESAMPLES: usize = 4000;
+const RESAMPLES: usize = 2000;
 
 /// What an interval leaves out at each end, in a hundred: 95 % are inside.
 const TAIL: f64 = 2.5;
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_interval_covers_the_truth_in_95_of_100_null_runs() {
-        for rounds in [8, 12, 16, 24] {
+        for rounds in [10, 16] {
             let mut random = fastrand::Rng::with_seed(rounds as u64);
             let covered = (0..1000)
                 .filter(|_| {
@@ -231,15 +231,15 @@ mod tests {
     fn an_effect_of_5_per_cent_is_found() {
         let mut random = fastrand::Rng::with_seed(5);
         for (effect, verdict) in [(0.95, Verdict::Faster), (1.05, Verdict::Slower)] {
-            let found = (0..1000)
+            let found = (0..500)
                 .filter(|_| {
                     let null = Estimate::of(&ratios(&mut random, 16, 1.0));
                     let ratio = Estimate::of(&ratios(&mut random, 16, effect)).unwrap();
                     Verdict::of(&ratio, null.as_ref()) == verdict
                 })
                 .count();
-            println!("{effect}: {found} of 1000");
-            assert!(found >= 950, "{effect}: {found} of 1000");
+            println!("{effect}: {found} of 500");
+            assert!(found >= 475, "{effect}: {found} of 500");
         }
     }
 

@@ -2,13 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use ringlab::endpoint::Endpoint;
 use ringlab::framing::GREETING;
 use rustix::io::Errno;
@@ -24,33 +21,6 @@ const CHUNK: usize = 64 * 1024;
 /// How much one connection sends before others have their turn, in bytes.
 const TURN: usize = 256 * 1024;
 
-/// The loopback address that connections come from.
-///
-/// A pair of addresses has some 28,000 ports (`net.ipv4.ip_local_port_range`), and TIME_WAIT holds
-/// each for up to a minute: connections that come and go use them up in a second or two, and the
-/// search for a free one takes long before that. But all of 127.0.0.0/8 is this host, so the next
-/// address comes into use while there are still many ports left of the one before.
-#[derive(Debug, Default)]
-pub(super) struct Source {
-    opened: AtomicU32,
-}
-
-impl Source {
-    /// Connections from one address.
-    const PORTS: u32 = 8192;
-
-    /// How many addresses there are. By the time all have been used the first is free again.
-    const ADDRESSES: u32 = 250;
-
-    /// Where the next connection comes from; at first the kernel may choose, which saves two
-    /// system calls.
-    fn next(&self) -> Option<Ipv4Addr> {
-        let opened = self.opened.fetch_add(1, Ordering::Relaxed);
-        let index = (opened / Self::PORTS) % Self::ADDRESSES;
-        (index > 0).then(|| Ipv4Addr::new(127, 0, 1, index as u8))
-    }
-}
-
 /// Why there is no connection.
 pub(super) enum NotConnected {
     /// The server's backlog is full: try again in a moment.
@@ -61,6 +31,7 @@ pub(super) enum NotConnected {
 
 pub(super) struct Connection {
     socket: Socket,
+    is_tcp: bool,
     /// When connecting began.
     pub(super) opened: Instant,
     /// When something arrived last.
@@ -84,15 +55,16 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Begins to connect; the greeting shows that it is done. Requests are taken from `first` on.
+    /// `brief` is for a connection that sends one of them only.
     pub(super) fn open(
         target: &Endpoint,
-        source: &Source,
         tape: &Tape,
         first: usize,
+        brief: bool,
         now: Instant,
     ) -> Result<Self, NotConnected> {
         let socket = match target {
-            Endpoint::Tcp(address) => connect_tcp(*address, source),
+            Endpoint::Tcp(address) => connect_tcp(*address, brief),
             Endpoint::Unix(path) => SockAddr::unix(path).and_then(|address| {
                 let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
                 socket.connect(&address)?;
@@ -106,6 +78,7 @@ impl Connection {
         })?;
         Ok(Self {
             socket,
+            is_tcp: matches!(target, Endpoint::Tcp(_)),
             opened: now,
             moved: now,
             greeted: false,
@@ -238,24 +211,38 @@ impl Connection {
     }
 }
 
+impl Drop for Connection {
+    /// Closes with a FIN, which is the end of the conversation for the server, and for TCP with a
+    /// reset behind it, which leaves no TIME_WAIT.
+    ///
+    /// TIME_WAIT would hold the port for a minute, and there are only some 28,000
+    /// (`net.ipv4.ip_local_port_range`). And its end is work, which the kernel charges to whatever
+    /// runs at that time on the processor that the server's FIN was sent from: to a server that is
+    /// measured a minute later.
+    fn drop(&mut self) {
+        if self.is_tcp {
+            // What cannot be shut down any more has ended already.
+            let _ = self.socket.shutdown(Shutdown::Write);
+            let _ = self.socket.set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-fn connect_tcp(address: SocketAddr, source: &Source) -> io::Result<Socket> {
+fn connect_tcp(address: SocketAddr, brief: bool) -> io::Result<Socket> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM.nonblocking(), None)?;
-    socket.set_tcp_nodelay(true)?;
-    // Every system has it, and others pace what they send, with a timer per packet: that would be
-    // the client's cost, and part of the latency. The server's socket keeps the system's default.
-    socket.set_tcp_congestion(b"reno")?;
-    let is_loopback = matches!(address, SocketAddr::V4(v4) if v4.ip().is_loopback());
-    if is_loopback && let Some(from) = source.next() {
-        // The port is chosen when the other side is known, see ip(7).
-        setsockopt(&socket, IpBindAddressNoPort, &true)?;
-        socket.bind(&SocketAddr::from((from, 0)).into())?;
+    if !brief {
+        socket.set_tcp_nodelay(true)?;
+        // Every system has it, and others pace what they send, with a timer per packet: that would
+        // be the client's cost, and part of the latency. The server's socket keeps the system's
+        // default.
+        socket.set_tcp_congestion(b"reno")?;
     }
     match socket.connect(&address.into()) {
         Err(error) if Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => Ok(socket),
@@ -269,8 +256,8 @@ fn remedy(error: &io::Error) -> String {
             format!("{error}: is the server running there?")
         }
         Some(Errno::ADDRNOTAVAIL) => format!(
-            "{error}: all local ports are in use or in TIME_WAIT; widen \
-             net.ipv4.ip_local_port_range, or lower the number or rate of connections"
+            "{error}: all local ports are in use; widen net.ipv4.ip_local_port_range, or open \
+             fewer connections"
         ),
         Some(Errno::MFILE | Errno::NFILE) => {
             format!("{error}: raise the limit on descriptors, see `ulimit -n`")

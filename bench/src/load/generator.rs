@@ -504,10 +504,9 @@ impl<'a> Generator<'a> {
         let now = Instant::now();
         let slot = &mut self.slots[index];
         slot.retry = None;
-        let Shared {
-            plan, tape, source, ..
-        } = self.shared;
-        match Connection::open(&plan.target, source, tape, slot.first, now) {
+        let Shared { plan, tape, .. } = self.shared;
+        let brief = plan.workload == Workload::Churn;
+        match Connection::open(&plan.target, tape, slot.first, brief, now) {
             Ok(connection) => {
                 // The next one goes on elsewhere on the tape.
                 slot.first = tape.after(slot.first);
