@@ -109,8 +109,13 @@ impl Estimate {
 
 impl fmt::Display for Estimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { median, low, high } = self;
-        write!(f, "{median:.3} [{low:.3}, {high:.3}]")
+        // A large ratio is known to fewer places.
+        let show = |value: f64| match value {
+            value if value >= 10.0 => format!("{value:.1}"),
+            value => format!("{value:.3}"),
+        };
+        let [median, low, high] = [self.median, self.low, self.high].map(show);
+        write!(f, "{median} [{low}, {high}]")
     }
 }
 

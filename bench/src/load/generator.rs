@@ -232,7 +232,8 @@ impl<'a> Generator<'a> {
     }
 
     fn is_stopped(&self) -> bool {
-        self.shared.stop.load(Ordering::Relaxed)
+        let Shared { stop, failed, .. } = self.shared;
+        stop.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed)
     }
 
     /// Opens the first `count` connections, and waits until each is greeted or has failed. Returns

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
 use ringlab::probe::Report as Probe;
 use schemars::JsonSchema;
@@ -11,6 +13,12 @@ use crate::processors::Processors;
 
 /// The lock file that this program was built from.
 const LOCK: &str = include_str!("../../../Cargo.lock");
+
+/// How long to look whether anything else is running.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// The part of the processors' time that a quiet machine may use.
+const QUIET: f64 = 0.1;
 
 /// The libraries whose versions matter to a comparison.
 const LIBRARIES: [&str; 6] = [
@@ -99,10 +107,12 @@ impl Environment {
                 "the frequency governor is {governor}: speed depends on what came before"
             ));
         }
-        // One is what this program's own start, or the build before it, may have caused.
-        if let Some(load) = self.load_average.filter(|&load| load > 1.5) {
+        // The load average would still be that of whatever ran a minute ago.
+        if let Some(busy) = busy_now().filter(|&busy| busy > QUIET) {
             warnings.push(format!(
-                "something else is running: the load average is {load:.1}"
+                "something else is running: the processors are {:.0} % busy before anything is \
+                 measured",
+                busy * 100.0
             ));
         }
         if cfg!(debug_assertions) {
@@ -191,6 +201,22 @@ fn load_average() -> Option<f64> {
         .next()?
         .parse()
         .ok()
+}
+
+/// The part of all processors' time that is used at the moment, see `proc_stat(5)`.
+fn busy_now() -> Option<f64> {
+    let ticks = || -> Option<(f64, f64)> {
+        let stat = read("/proc/stat")?;
+        let ticks = stat.lines().next()?.split_whitespace().skip(1);
+        let ticks: Vec<f64> = ticks.filter_map(|text| text.parse().ok()).collect();
+        // Idle, and idle while something waits for a disk.
+        Some((ticks.get(3)? + ticks.get(4)?, ticks.iter().take(8).sum()))
+    };
+    let (idle, all) = ticks()?;
+    thread::sleep(LOOK);
+    let (idle_now, all_now) = ticks()?;
+    let passed = all_now - all;
+    (passed > 0.0).then(|| 1.0 - (idle_now - idle) / passed)
 }
 
 fn versions() -> BTreeMap<String, String> {

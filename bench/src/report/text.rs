@@ -5,7 +5,7 @@ use std::fmt::Write;
 use comfy_table::{Cell as TableCell, CellAlignment, Table, presets};
 
 use super::environment::Environment;
-use super::{Cell, Count, Entry, Metric, Report, Status, Step, StepKind};
+use super::{Cell, Count, Entry, Metric, Report, Status, Step, StepKind, words};
 use crate::load::Workload;
 use crate::load::summary::{digits, microseconds, thousands};
 use crate::statistics::{Estimate, FEWEST_ROUNDS, Verdict};
@@ -112,6 +112,11 @@ fn or_dash(text: Option<String>) -> TableCell {
     right(text.unwrap_or_else(|| "–".to_owned()))
 }
 
+/// A name that leaves room for figures: of the steps of a ladder, the last feature.
+fn label(entry: &Entry) -> String {
+    words::short(&entry.label()).replace("uring:none,…,", "…,")
+}
+
 /// Who is faster.
 fn verdicts(cell: &Cell, baseline: &str) -> Table {
     let ratio = format!("{} [95 %]", cell.judged_by.short());
@@ -132,7 +137,7 @@ fn verdicts(cell: &Cell, baseline: &str) -> Table {
             format!("{}{mark}", thousands(medians.requests_per_second))
         });
         let mut row = vec![
-            TableCell::new(entry.label()),
+            TableCell::new(label(entry)),
             or_dash(throughput),
             or_dash(latency.map(|latency| microseconds(latency.p50))),
             or_dash(latency.map(|latency| microseconds(latency.p99))),
@@ -190,7 +195,7 @@ fn details(cell: &Cell) -> Table {
             .map(|(cpu, user)| format!("{}+{}", digits(cpu * user), digits(cpu * (1.0 - user))));
         let time = entry.ratio(Metric::Time).and_then(|ratio| ratio.estimate);
         table.add_row([
-            TableCell::new(entry.label()),
+            TableCell::new(label(entry)),
             or_dash(latency.map(|latency| microseconds(latency.p90))),
             or_dash(latency.map(|latency| microseconds(latency.p99_9))),
             or_dash(latency.map(|latency| microseconds(latency.max))),
@@ -220,7 +225,7 @@ fn memory(cell: &Cell, baseline: &str) -> Table {
         let medians = entry.medians.as_ref();
         let per_connection = medians.and_then(|medians| medians.memory_per_connection);
         let mut row = vec![
-            TableCell::new(entry.label()),
+            TableCell::new(label(entry)),
             or_dash(per_connection.map(bytes)),
             or_dash(medians.map(|medians| bytes(medians.peak_memory as f64))),
         ];
@@ -286,7 +291,7 @@ fn notes(cell: &Cell) -> Vec<String> {
         .filter(|entry| !entry.null)
         .filter_map(|entry| {
             let more = entry.ratio(cell.judged_by)?.rounds_to_settle?;
-            Some(format!("{more} more for {}", entry.label()))
+            Some(format!("{more} more for {}", label(entry)))
         });
     let unsettled: Vec<_> = unsettled.collect();
     if !unsettled.is_empty() {
