@@ -391,6 +391,10 @@ impl<'a> Generator<'a> {
         if flags.intersects(EventFlags::IN | EventFlags::ERR | EventFlags::HUP) {
             self.receive(slot)?;
         }
+        if flags.contains(EventFlags::RDHUP) {
+            // The end came with, or soon after, what has just been read.
+            self.report_again(slot);
+        }
         if flags.contains(EventFlags::OUT) && self.slots[slot].is_blocked() {
             self.send(slot, Instant::now());
         }
@@ -449,7 +453,7 @@ impl<'a> Generator<'a> {
             return;
         };
         let data = EventData::new_u64(index as u64);
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         if let Err(error) = epoll::modify(&self.epoll, connection, data, flags) {
             self.fail(index, Problem::new(Failure::Closed, error.to_string()));
         }
@@ -512,7 +516,7 @@ impl<'a> Generator<'a> {
                 // The next one goes on elsewhere on the tape.
                 slot.first = tape.after(slot.first);
                 let data = EventData::new_u64(index as u64);
-                let flags = EventFlags::IN | EventFlags::ET;
+                let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
                 epoll::add(&self.epoll, &connection, data, flags)
                     .context("cannot watch a connection")?;
                 slot.connection = Some(connection);
