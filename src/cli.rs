@@ -218,7 +218,12 @@ fn idle_timeout(text: &str) -> Result<Duration, String> {
     Ok(timeout)
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// A duration as people write it: `300ms`, `5s`, `5m`.
+///
+/// # Errors
+///
+/// When it is none; the text says how to write one.
+pub fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write durations as 300ms, 5s or 5m"))
 }

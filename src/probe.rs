@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::diagnosis::{self, Unavailable};
 use crate::engine::{Engine, uring};
-use crate::features::{Feature, Features};
+use crate::features::{Choice, Feature, Features};
 
 /// The width that the report is wrapped to, in columns.
 const WIDTH: usize = 80;
@@ -88,13 +88,16 @@ impl Report {
         }
     }
 
+    /// The features that can be had here.
+    pub fn available(&self) -> Features {
+        let features = self.features.iter();
+        let available = features.filter(|(_, status)| *status == Status::Available);
+        available.map(|&(feature, _)| feature).collect()
+    }
+
     /// What the engine `uring` uses here unless told otherwise.
     pub fn auto(&self) -> Features {
-        let available = self.features.iter();
-        let available = available.filter(|(_, status)| *status == Status::Available);
-        crate::features::Choice::AUTO
-            .resolve(available.map(|&(feature, _)| feature).collect())
-            .unwrap_or_default()
+        Choice::AUTO.resolve(self.available()).unwrap_or_default()
     }
 
     /// The report for scripts.

@@ -391,7 +391,7 @@ fn size(config: &Config, descriptor_limit: usize) -> (usize, usize) {
 }
 
 /// Raises the soft limit on descriptors to the hard one and returns what is in force.
-fn raise_descriptor_limit() -> usize {
+pub fn raise_descriptor_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         let raised = Rlimit {

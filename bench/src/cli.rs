@@ -322,7 +322,7 @@ impl Compare {
             command: env::args().collect(),
         };
         let stop = until_interrupted()?;
-        let mut show = Show::new(&comparison);
+        let mut show = Show::new();
         let report = compare::run(&comparison, &mut show, &stop)?;
         show.end()?;
         print(&text::closing(&report))?;
@@ -375,19 +375,17 @@ fn write(path: &Path, text: &str) -> Result<()> {
 /// Shows how a comparison goes, and each piece of work when it is done.
 struct Show {
     progress: ProgressBar,
-    baseline: String,
     /// What kept the tables from being shown.
     error: Option<anyhow::Error>,
 }
 
 impl Show {
-    fn new(comparison: &Comparison) -> Self {
+    fn new() -> Self {
         let progress = ProgressBar::new(0);
         progress.set_draw_target(ProgressDrawTarget::stderr());
         progress.set_style(style("{bar:24} {pos} of {len}, {eta} left  {wide_msg}"));
         Self {
             progress,
-            baseline: comparison.baseline_name(),
             error: None,
         }
     }
@@ -416,7 +414,7 @@ impl Progress for Show {
     }
 
     fn cell(&mut self, cell: &Cell) {
-        self.print(&text::cell(cell, &self.baseline.clone()));
+        self.print(&text::cell(cell));
     }
 }
 
@@ -541,8 +539,7 @@ fn wrong_usage(message: impl std::fmt::Display) -> ! {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; write durations as 300ms, 5s or 5m"))?;
+    let duration = ringlab::cli::duration(text)?;
     match duration <= Duration::from_secs(7 * 24 * 3600) {
         true => Ok(duration),
         false => Err("a week is the longest".to_owned()),

@@ -12,6 +12,7 @@ mod process;
 mod system_calls;
 
 use std::iter;
+use std::mem;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Mutex;
@@ -19,8 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail};
-use ringlab::features::{Feature, Features};
-use ringlab::probe::{Report as Probe, Status as FeatureStatus};
+use ringlab::features::Features;
+use ringlab::probe::Report as Probe;
 
 use crate::load::summary::Latency;
 use crate::load::{self, Observer, Plan, Workload, summary};
@@ -62,16 +63,6 @@ pub struct Comparison {
     pub command: Vec<String>,
 }
 
-impl Comparison {
-    /// The name of the contender that the others are divided by.
-    pub fn baseline_name(&self) -> String {
-        let preset = || self.preset.baseline().to_owned();
-        self.baseline
-            .as_ref()
-            .map_or_else(preset, |baseline| baseline.name.clone())
-    }
-}
-
 /// Who wants to know how a comparison goes.
 pub trait Progress {
     /// It begins: here is where, before anything is measured.
@@ -95,10 +86,14 @@ pub fn run(
     stop: &AtomicBool,
 ) -> Result<Report> {
     let began = Instant::now();
-    let available = available_features();
+    let probe = Probe::gather();
+    let available = probe.available();
     let contenders = line_up(comparison, available)?;
-    let environment =
-        Environment::gather(&comparison.server_processors, &comparison.client_processors);
+    let environment = Environment::new(
+        probe,
+        &comparison.server_processors,
+        &comparison.client_processors,
+    );
     let directory = tempfile::tempdir().context("cannot create a directory for sockets")?;
     let mut plans = comparison.preset.cells();
     for plan in &mut plans {
@@ -145,7 +140,6 @@ pub fn run(
             break;
         }
         let mut cell = bench.measure(plan);
-        // A contender that failed has said why, and need not say it again.
         cell.steps = comparison.preset.steps(available);
         let clients = comparison.client_processors.count();
         evaluate::evaluate(&mut cell, workers, clients);
@@ -162,15 +156,6 @@ fn name_of(preset: Preset) -> String {
     preset
         .to_possible_value()
         .map_or_else(String::new, |value| value.get_name().to_owned())
-}
-
-/// What this kernel has of io_uring.
-fn available_features() -> Features {
-    let features: Vec<(Feature, FeatureStatus)> = Probe::gather().features;
-    let available = features
-        .into_iter()
-        .filter(|(_, status)| *status == FeatureStatus::Available);
-    available.map(|(feature, _)| feature).collect()
 }
 
 /// All contenders, the baseline first, each once.
@@ -455,8 +440,16 @@ impl Observer for Watch<'_> {
 /// Counts a server's system calls while a load is measured.
 struct Counting<'a> {
     server: &'a Server,
-    state: Mutex<Option<Result<SystemCalls, String>>>,
-    counted: Mutex<Option<Result<u64, String>>>,
+    state: Mutex<CountingState>,
+}
+
+/// How far counting has come.
+#[derive(Default)]
+enum CountingState {
+    #[default]
+    NotYet,
+    Running(Result<SystemCalls, String>),
+    Done(Result<u64, String>),
 }
 
 impl<'a> Counting<'a> {
@@ -464,30 +457,33 @@ impl<'a> Counting<'a> {
         Self {
             server,
             state: Mutex::default(),
-            counted: Mutex::default(),
         }
     }
 
     fn end(self) -> Result<u64, String> {
-        let counted = self.counted.into_inner().ok().flatten();
-        counted.unwrap_or_else(|| Err("nothing was measured".to_owned()))
+        match self.state.into_inner() {
+            Ok(CountingState::Done(count)) => count,
+            _ => Err("nothing was measured".to_owned()),
+        }
     }
 }
 
 impl Observer for Counting<'_> {
     fn measuring(&self) {
         if let Ok(mut state) = self.state.lock() {
-            *state = Some(SystemCalls::of(self.server.pid()));
+            *state = CountingState::Running(SystemCalls::of(self.server.pid()));
         }
     }
 
     fn measured(&self) {
-        if let (Ok(mut state), Ok(mut counted)) = (self.state.lock(), self.counted.lock()) {
-            *counted = state.take().map(|calls| {
-                calls?
+        if let Ok(mut state) = self.state.lock()
+            && let CountingState::Running(calls) = mem::take(&mut *state)
+        {
+            *state = CountingState::Done(calls.and_then(|mut calls| {
+                calls
                     .count()
                     .map_err(|error| format!("counting failed: {error}"))
-            });
+            }));
         }
     }
 }

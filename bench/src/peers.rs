@@ -24,7 +24,6 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, anyhow};
 use ringlab::diagnosis;
 use ringlab::endpoint::{Endpoint, Listening};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::Socket;
 
 /// A server of the protocol on another runtime.
@@ -62,7 +61,7 @@ impl Peer {
     /// When the address cannot be had or io_uring cannot be used. When a worker failed in
     /// mid-service: what a server with a worker less does is not worth measuring.
     pub fn serve(self, listen: &Endpoint, workers: usize) -> Result<()> {
-        raise_descriptor_limit();
+        ringlab::server::raise_descriptor_limit();
         let listening = listen.listen(true)?;
         let Err(error) = self.serve_on(&listening, workers, || {
             // Whoever started the server may have closed the pipe; that is no reason not to serve.
@@ -126,16 +125,6 @@ impl Peer {
 }
 
 /// Raises the soft limit on descriptors to the hard one, as ringlab's server does for its engines.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    // What cannot be accepted within the lower limit is logged when it comes to that.
-    let _ = setrlimit(Resource::Nofile, raised);
-}
-
 /// What a worker does about errors of `accept(2)`: log the first, pause, try again.
 #[derive(Debug, Default)]
 struct AcceptErrors {

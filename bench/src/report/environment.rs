@@ -65,9 +65,8 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Looks around; what is odd becomes a warning.
-    pub fn gather(server: &Processors, client: &Processors) -> Self {
-        let probe = Probe::gather();
+    /// What `probe` found and what else there is to see; what is odd becomes a warning.
+    pub fn new(probe: Probe, server: &Processors, client: &Processors) -> Self {
         let mut environment = Self {
             ring_features: probe.auto().to_string(),
             kernel: probe.release,
@@ -242,7 +241,7 @@ mod tests {
     #[test]
     fn an_environment_differs_from_another_in_words() {
         let processors = "0".parse().unwrap();
-        let ours = Environment::gather(&processors, &processors);
+        let ours = Environment::new(Probe::gather(), &processors, &processors);
         assert_eq!(ours.differences(&ours), Vec::<String>::new());
         let mut theirs = ours.clone();
         theirs.kernel = "5.10.0".to_owned();

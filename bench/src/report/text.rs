@@ -5,6 +5,7 @@ use std::fmt::Write;
 use comfy_table::{Cell as TableCell, CellAlignment, Table, presets};
 
 use super::environment::Environment;
+use super::standing::Standing;
 use super::{Cell, Count, Entry, Metric, Report, Status, Step, StepKind, words};
 use crate::load::Workload;
 use crate::load::summary::{digits, microseconds, thousands};
@@ -18,17 +19,7 @@ const NARROWEST: u16 = 60;
 
 /// Where it is measured, before anything has been.
 pub fn environment(environment: &Environment) -> String {
-    let Environment {
-        kernel,
-        processor,
-        server_processors,
-        client_processors,
-        ..
-    } = environment;
-    let mut text = format!(
-        "Linux {kernel}, {processor}; server on processor {server_processors}, client on \
-         {client_processors}\n"
-    );
+    let mut text = format!("{}\n", wrap(&words::machine(environment)));
     for warning in &environment.warnings {
         let _ = writeln!(text, "warning: {warning}");
     }
@@ -36,7 +27,7 @@ pub fn environment(environment: &Environment) -> String {
 }
 
 /// One piece of work: who is faster, and all figures.
-pub fn cell(cell: &Cell, baseline: &str) -> String {
+pub fn cell(cell: &Cell) -> String {
     let work = &cell.work;
     let rounds = cell.entries.iter().map(|entry| entry.rounds.len()).max();
     let mut text = format!("\n{}\n", cell.name);
@@ -54,9 +45,9 @@ pub fn cell(cell: &Cell, baseline: &str) -> String {
         ),
     };
     match cell.judged_by {
-        Metric::Memory => text += &lines(&memory(cell, baseline)),
+        Metric::Memory => text += &lines(&memory(cell)),
         _ => {
-            text += &lines(&verdicts(cell, baseline));
+            text += &lines(&verdicts(cell));
             text += &lines(&details(cell));
         }
     }
@@ -118,7 +109,7 @@ fn label(entry: &Entry) -> String {
 }
 
 /// Who is faster.
-fn verdicts(cell: &Cell, baseline: &str) -> Table {
+fn verdicts(cell: &Cell) -> Table {
     let ratio = format!("{} [95 %]", cell.judged_by.short());
     let mut table = table(&[
         "",
@@ -143,30 +134,25 @@ fn verdicts(cell: &Cell, baseline: &str) -> Table {
             or_dash(latency.map(|latency| microseconds(latency.p99))),
             or_dash(medians.and_then(|medians| medians.cpu_us).map(microseconds)),
         ];
-        row.extend(judgement(cell, entry, baseline));
+        row.extend(judgement(cell, entry));
         table.add_row(row);
     }
     table
 }
 
 /// The ratio, and what it says or why there is none.
-fn judgement(cell: &Cell, entry: &Entry, baseline: &str) -> [TableCell; 2] {
-    match &entry.status {
-        Status::Failed(_) => return [or_dash(None), TableCell::new("failed ²")],
-        Status::Skipped(_) => return [or_dash(None), TableCell::new("not measured ²")],
-        Status::Measured => {}
-    }
-    if entry.contender == baseline && !entry.null {
-        return [right("1"), TableCell::new("baseline")];
-    }
-    let Some(ratio) = entry.ratio(cell.judged_by) else {
-        return [or_dash(None), TableCell::new("")];
+fn judgement(cell: &Cell, entry: &Entry) -> [TableCell; 2] {
+    let standing = Standing::of(cell, entry, cell.judged_by);
+    let words = match standing {
+        Standing::Judged(judged) => cell.judged_by.words(judged.verdict).to_owned(),
+        Standing::Skipped(_) | Standing::Failed(_) => format!("{} ²", standing.words()),
+        _ => standing.words().to_owned(),
     };
-    let Some(estimate) = ratio.estimate else {
-        return [or_dash(None), TableCell::new("too few rounds")];
+    let ratio = match standing {
+        Standing::Baseline => right("1"),
+        _ => or_dash(standing.judged().map(|judged| judged.ratio.to_string())),
     };
-    let words = cell.judged_by.words(ratio.verdict);
-    [right(estimate), TableCell::new(words)]
+    [ratio, TableCell::new(words)]
 }
 
 /// All the other figures.
@@ -218,7 +204,7 @@ fn count(count: &Count) -> Option<String> {
 }
 
 /// What idle connections cost.
-fn memory(cell: &Cell, baseline: &str) -> Table {
+fn memory(cell: &Cell) -> Table {
     let ratio = format!("{} [95 %]", cell.judged_by.short());
     let mut table = table(&["", "per connection", "peak", &ratio, "verdict"]);
     for entry in &cell.entries {
@@ -229,7 +215,7 @@ fn memory(cell: &Cell, baseline: &str) -> Table {
             or_dash(per_connection.map(bytes)),
             or_dash(medians.map(|medians| bytes(medians.peak_memory as f64))),
         ];
-        row.extend(judgement(cell, entry, baseline));
+        row.extend(judgement(cell, entry));
         table.add_row(row);
     }
     table
@@ -329,10 +315,10 @@ fn notes(cell: &Cell) -> Vec<String> {
     notes.into_iter().map(|note| wrap(&note)).collect()
 }
 
-/// Breaks a note into lines that fit.
-fn wrap(note: &str) -> String {
+/// Breaks a sentence into lines that fit.
+fn wrap(sentence: &str) -> String {
     let (mut text, mut column) = (String::new(), 0);
-    for word in note.split_whitespace() {
+    for word in sentence.split_whitespace() {
         let length = word.chars().count();
         if column > 0 && column + 1 + length > WIDTH {
             text.push_str("\n  ");
