@@ -18,7 +18,8 @@ pub enum Feature {
     /// One submission receives again and again, into provided buffers (6.0).
     MultishotRecv,
     /// Connections live in the ring's own file table and never become descriptors of the process
-    /// (5.15; the kernel picks their places since 5.19).
+    /// (5.15; the kernel picks their places since 5.19, and closes one whatever is pending on
+    /// others since 6.13).
     DirectDescriptors,
     /// Completion work runs when this thread waits for it, and at no other time (6.1); comes with
     /// the promise that only one thread submits (SINGLE_ISSUER, 6.0).
@@ -99,15 +100,14 @@ impl Feature {
         match self {
             Sqpoll => "5.11",
             RegisteredRing => "5.18",
-            MultishotAccept | ProvidedBuffers | DirectDescriptors | CoopTaskrun | PollFirst => {
-                "5.19"
-            }
+            MultishotAccept | ProvidedBuffers | CoopTaskrun | PollFirst => "5.19",
             MultishotRecv => "6.0",
             DeferTaskrun => "6.1",
             NoSqarray => "6.6",
             Napi => "6.9",
             Bundles => "6.10",
             IncrementalBuffers | MinWait => "6.12",
+            DirectDescriptors => "6.13",
             NoIowait => "6.15",
         }
     }
@@ -356,7 +356,7 @@ mod tests {
             .filter(|feature| feature.since() <= "5.19");
         assert_eq!(
             resolved("auto", linux_5_19.collect()),
-            "multishot-accept,provided-buffers,direct-descriptors,coop-taskrun,registered-ring"
+            "multishot-accept,provided-buffers,coop-taskrun,registered-ring"
         );
     }
 

@@ -84,7 +84,7 @@ pub(crate) fn sixty_four_verified_streams_at_once(row: &Row) {
         for seed in 0..64 {
             scope.spawn(move || {
                 let mut random = fastrand::Rng::with_seed(seed);
-                let input = random_input(30_000, &mut random);
+                let input = random_input(row.enough(30_000), &mut random);
                 server.greeted().verify(&input, 3000, &mut random);
             });
         }

@@ -23,7 +23,7 @@ pub(crate) fn reset_with_replies_unread(row: &Row) {
     let server = Server::start(row, &[]);
     let before = server.descriptors();
     for _ in 0..4 {
-        let mut client = server.greeted().with_small_receive_buffer();
+        let mut client = server.greeted().with_small_buffers();
         client.send_until_stuck();
         client.reset();
     }
@@ -52,7 +52,7 @@ pub(crate) fn late_completions_meet_no_new_connection(row: &Row) {
         // all at once. Those who take their places at once must not feel it.
         let leaving: Vec<_> = (0..8)
             .map(|_| {
-                let mut client = server.greeted().with_small_receive_buffer();
+                let mut client = server.greeted().with_small_buffers();
                 client.send(b"^");
                 client.send_some(&[b'x'; 1 << 20]);
                 client
@@ -77,7 +77,7 @@ pub(crate) fn late_completions_meet_no_new_connection(row: &Row) {
 pub(crate) fn interrupted_waits_lose_nothing(row: &Row) {
     let server = Server::start(row, &[]);
     let mut random = fastrand::Rng::with_seed(1);
-    let input = support::random_input(200_000, &mut random);
+    let input = support::random_input(row.enough(200_000), &mut random);
     thread::scope(|scope| {
         let verified = scope.spawn(|| server.greeted().verify(&input, 500, &mut random));
         // Continuing a stopped process makes its system calls fail with EINTR, see signal(7).

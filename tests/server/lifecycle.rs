@@ -105,7 +105,7 @@ pub(crate) fn drain_deadline_closes_clients_that_do_not_read(row: &Row) {
     for listen in ["127.0.0.1:0", &unix_endpoint(directory.path())] {
         let args = ["--drain-timeout", "200ms", "--idle-timeout", "0"];
         let server = Server::start_on(row, listen, &args);
-        let mut client = server.greeted().with_small_receive_buffer();
+        let mut client = server.greeted().with_small_buffers();
         client.send_until_stuck();
         server.signal(Signal::TERM);
         let exit = server.exit();

@@ -100,6 +100,7 @@ pub(crate) fn active_connections_are_not_idle(row: &Row) {
         let ended = scope.spawn(move || idle.expect_end());
         while !ended.is_finished() {
             active.round_trip();
+            thread::sleep(Duration::from_millis(2));
         }
         ended.join().expect("an orderly end");
     });
@@ -159,7 +160,7 @@ pub(crate) fn clients_that_never_read_cost_bounded_memory(row: &Row) {
 
     let server = &server;
     let stuck = all_at_once(count, || {
-        let mut client = server.greeted().with_small_receive_buffer();
+        let mut client = server.greeted().with_small_buffers();
         client.send_until_stuck();
         client
     });
@@ -212,7 +213,7 @@ pub(crate) fn clients_that_read_late_get_everything(row: &Row) {
     let server = Server::start_on(row, &support::unix_endpoint(directory.path()), &[]);
     for seed in 0..4 {
         let mut random = fastrand::Rng::with_seed(seed);
-        let input = support::random_input(3 << 20, &mut random);
+        let input = support::random_input(row.enough(3 << 20), &mut random);
         let mut expected = input.clone();
         let length = Framer::new().feed(&mut expected);
         expected.truncate(length);

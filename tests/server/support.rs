@@ -19,8 +19,9 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::Row;
 
-/// How long anything may take before the test gives it up. Nothing waits this long that works.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long anything may take before the test gives it up. Nothing waits this long that works, not
+/// even on a machine that is emulated.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn ringlab() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringlab"));
@@ -341,10 +342,13 @@ impl Client {
             .expect("a valid socket");
     }
 
-    /// Leaves the kernel little room for replies that this client does not read.
-    pub(crate) fn with_small_receive_buffer(self) -> Self {
-        self.socket
-            .set_recv_buffer_size(4096)
+    /// Leaves the kernel little room for what is on its way, so that a client that reads no reply
+    /// is soon stuck.
+    pub(crate) fn with_small_buffers(self) -> Self {
+        let socket = &self.socket;
+        socket.set_recv_buffer_size(4096).expect("a valid socket");
+        socket
+            .set_send_buffer_size(64 * 1024)
             .expect("a valid socket");
         self
     }

@@ -17,6 +17,10 @@ use crate::framing::GREETING;
 /// How long the kernel may take for what it does in microseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a client may take to notice that its connection was closed, which the kernel does
+/// before the system call returns.
+const NOTICE: Duration = Duration::from_millis(100);
+
 /// Makes a ring with `features` and has a conversation over it, as every connection will: accepts,
 /// sends, receives to the end of the stream, closes.
 ///
@@ -28,15 +32,13 @@ pub(super) fn try_out(features: Features) -> io::Result<()> {
     let mut io_uring = set_up(8, features)?;
     let mut ring = Ring::new(&mut io_uring, features, 8)?;
     ring.sleep(PATIENCE);
-    let (listener, mut client) = connected()?;
+    let listener = listener()?;
+    let mut client = connect(&listener)?;
     let key = Key::new(0, 1);
 
     let multishot = features.has(Feature::MultishotAccept);
     ring.accept(listener.as_fd(), multishot);
-    let server = match next_event(&mut ring)? {
-        Event::Accepted { result, more } if more == multishot => result?,
-        other => return Err(unexpected(&other)),
-    };
+    let server = accepted(&mut ring, multishot)?;
     if features.has(Feature::PollFirst) {
         require_checked_flags(&mut ring, key, &server)?;
     }
@@ -52,6 +54,14 @@ pub(super) fn try_out(features: Features) -> io::Result<()> {
     match next_event(&mut ring)? {
         Event::Sent { result, .. } if result? == GREETING.len() => {}
         other => return Err(unexpected(&other)),
+    }
+    if features.has(Feature::DirectDescriptors) {
+        let leaver = connect(&listener)?;
+        if !multishot {
+            ring.accept(listener.as_fd(), multishot);
+        }
+        let leaving = accepted(&mut ring, multishot)?;
+        require_prompt_close(&mut ring, leaving, leaver)?;
     }
     let mut greeting = [0; GREETING.len()];
     client.read_exact(&mut greeting)?;
@@ -84,12 +94,7 @@ pub(super) fn try_out(features: Features) -> io::Result<()> {
     if received != greeting {
         return Err(io::Error::other("the kernel received something else"));
     }
-    ring.close(server);
-    while ring.is_closing() {
-        ring.submit_and_wait()?;
-        while ring.next_event().is_some() {}
-    }
-    Ok(())
+    close(&mut ring, server)
 }
 
 /// Before Linux 5.19 the kernel ignores the flags of a receive, and accepts any.
@@ -103,15 +108,53 @@ fn require_checked_flags(ring: &mut Ring<'_>, key: Key, stream: &Stream) -> io::
     }
 }
 
-/// A listener with a client in its backlog. An empty name lets the kernel choose one that no file
-/// stands for, see unix(7).
-fn connected() -> io::Result<(Socket, UnixStream)> {
+/// Before Linux 6.13 the kernel lets go of a closed direct descriptor only when all operations on
+/// direct descriptors have ended that began before: where one client is silent, others would never
+/// hear that the server has closed. See <https://github.com/axboe/liburing/issues/1192>.
+///
+/// An operation on another connection must be pending.
+fn require_prompt_close(
+    ring: &mut Ring<'_>,
+    server: Stream,
+    mut client: UnixStream,
+) -> io::Result<()> {
+    close(ring, server)?;
+    client.set_read_timeout(Some(NOTICE))?;
+    match client.read(&mut [0]) {
+        Ok(0) => Ok(()),
+        _ => Err(Errno::INVAL.into()),
+    }
+}
+
+/// A listener on an address that the kernel chooses, which an empty name asks for, and that no file
+/// stands for: see unix(7).
+fn listener() -> io::Result<Socket> {
     let listener = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     listener.bind(&SockAddr::unix("")?)?;
     listener.listen(1)?;
+    Ok(listener)
+}
+
+fn connect(listener: &Socket) -> io::Result<UnixStream> {
     let client = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     client.connect(&listener.local_addr()?)?;
-    Ok((listener, client.into()))
+    Ok(client.into())
+}
+
+fn accepted(ring: &mut Ring<'_>, multishot: bool) -> io::Result<Stream> {
+    match next_event(ring)? {
+        Event::Accepted { result, more } if more == multishot => Ok(result?),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn close(ring: &mut Ring<'_>, stream: Stream) -> io::Result<()> {
+    ring.close(stream);
+    while ring.is_closing() {
+        ring.submit_and_wait()?;
+        while ring.next_event().is_some() {}
+    }
+    Ok(())
 }
 
 fn next_event(ring: &mut Ring<'_>) -> io::Result<Event> {
