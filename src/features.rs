@@ -263,11 +263,16 @@ impl Choice {
     ///
     /// When something was asked for that this kernel lacks.
     pub fn resolve(self, available: Features) -> Result<Features, String> {
-        if let Some(missing) = self.on.iter().find(|&feature| !available.has(feature)) {
+        // With what these need, which the user may not have asked for by name.
+        let missing = self.on.iter().filter(|&feature| !available.has(feature));
+        let missing: Vec<_> = missing
+            .map(|feature| format!("{feature} (since Linux {})", feature.since()))
+            .collect();
+        if !missing.is_empty() {
             return Err(format!(
-                "--uring-features asks for {missing}, which this kernel lacks: it exists since \
-                 Linux {}; see `ringlab probe` for what can be had",
-                missing.since()
+                "--uring-features asks for what this kernel lacks: {}; see `ringlab probe` for \
+                 what can be had",
+                missing.join(", ")
             ));
         }
         let mut features = self.on;
@@ -400,7 +405,7 @@ mod tests {
     fn what_the_kernel_lacks_is_said_with_the_release_that_has_it() {
         let choice: Choice = "+bundles".parse().unwrap();
         let error = choice.resolve(Features::ALL.without(Bundles)).unwrap_err();
-        assert!(error.contains("exists since Linux 6.10"), "{error}");
+        assert!(error.contains("bundles (since Linux 6.10)"), "{error}");
     }
 
     #[test]

@@ -49,12 +49,14 @@ fn runtime() -> io::Result<Runtime> {
     // Completions wait for this thread's next system call instead of interrupting it (5.19), and
     // the kernel need not guard against other submitters (6.0).
     flags.setup_coop_taskrun().setup_single_issuer();
-    match Runtime::new(tokio_uring::builder().uring_builder(&flags)) {
+    // Tried on a ring alone: a runtime whose ring cannot be made leaks its other descriptors
+    // (tokio-uring 0.5).
+    match flags.build(1) {
         // How an older kernel answers flags that it does not know.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
             Runtime::new(&tokio_uring::builder())
         }
-        other => other,
+        _ => Runtime::new(tokio_uring::builder().uring_builder(&flags)),
     }
 }
 

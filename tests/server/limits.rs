@@ -149,7 +149,7 @@ pub(crate) fn clients_that_never_read_cost_bounded_memory(row: &Row) {
     let count = if row.concurrent() { 16 } else { 1 };
     let places = if row.concurrent() { count + 2 } else { 1 };
     let limit = places.to_string();
-    let server = Server::start(row, &["--idle-timeout", "2s", "--max-connections", &limit]);
+    let server = Server::start(row, &["--idle-timeout", "5s", "--max-connections", &limit]);
     let others = |server: &Server| {
         let mut other = server.greeted();
         other.round_trip();

@@ -2,8 +2,9 @@
 
 use std::process::Command;
 
-use ringlab::features::Feature;
+use ringlab::features::{Feature, Features};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::cli::{run, stderr};
 use crate::conversations::over_before_it_looks;
@@ -28,6 +29,11 @@ pub(crate) fn cases() -> Vec<(String, Box<dyn FnOnce() + Send>)> {
     cases
 }
 
+fn probe() -> Value {
+    let probed = run(&["probe", "--format", "json"]);
+    serde_json::from_slice(&probed.stdout).expect("valid JSON")
+}
+
 fn serve(listen: &str, args: &[&str]) -> Command {
     let mut command = ringlab();
     command
@@ -41,13 +47,11 @@ fn serve(listen: &str, args: &[&str]) -> Command {
 /// since when it exists.
 fn with_and_without(feature: Feature) {
     let alone = format!("none,+{feature}");
-    let probed = run(&["probe", "--format", "json"]);
-    let report: serde_json::Value = serde_json::from_slice(&probed.stdout).expect("valid JSON");
-    if report["features"][feature.name()]["status"] == "missing" {
+    if probe()["features"][feature.name()]["status"] == "missing" {
         let refused = serve(TCP, &["--uring-features", &alone]).output();
         let refused = refused.expect("ringlab can be started");
         assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-        let since = format!("exists since Linux {}", feature.since());
+        let since = format!("{feature} (since Linux {})", feature.since());
         assert!(stderr(&refused).contains(&since), "{refused:?}");
     } else {
         converse(&["--uring-features", &alone]);
@@ -84,15 +88,20 @@ fn converse_with(server: &Server) {
 }
 
 fn features_in_use_are_logged() {
-    for (asked, in_use) in [
-        ("none", "none"),
-        ("none,+registered-ring", "registered-ring"),
-        ("none,+coop-taskrun", "coop-taskrun"),
-    ] {
-        let log = Server::spawn(&mut serve(TCP, &["--uring-features", asked]))
-            .stop()
-            .log;
-        assert!(log.contains(&format!(" features={in_use} ")), "{log}");
+    let report = probe();
+    let of_this_kernel: Features = Feature::ALL
+        .into_iter()
+        .filter(|feature| report["features"][feature.name()]["auto"] == true)
+        .collect();
+    let in_use = |args: &[&str], features: Features| {
+        let log = Server::spawn(&mut serve(TCP, args)).stop().log;
+        assert!(log.contains(&format!(" features={features} ")), "{log}");
+    };
+    in_use(&[], of_this_kernel);
+    in_use(&["--uring-features", "none"], Features::NONE);
+    for feature in of_this_kernel.iter() {
+        let alone = Features::NONE.with(feature).with_needed();
+        in_use(&["--uring-features", &format!("none,+{feature}")], alone);
     }
 }
 
