@@ -338,7 +338,15 @@ fn ring_options(config: &Config) -> Result<RingOptions> {
             Status::SwitchedOff(_) | Status::Missing => {}
         }
     }
-    let features = choice.resolve(available).map_err(anyhow::Error::msg)?;
+    let mut features = choice.resolve(available).map_err(anyhow::Error::msg)?;
+    if matches!(config.listen, Endpoint::Unix(_)) && features.has(Feature::MultishotRecv) {
+        // Some kernels miss the end of a Unix stream then, in a race that no trial can settle:
+        // <https://github.com/axboe/liburing/issues/1549>, and Linux 7.2 still.
+        features = features.without(Feature::MultishotRecv);
+        if choice.asks_for(Feature::MultishotRecv) {
+            tracing::warn!("multishot-recv is not for Unix sockets, whose end it can miss");
+        }
+    }
     uring::try_features(features).with_context(|| {
         format!("features that work one by one do not work together: {features}; use fewer")
     })?;
