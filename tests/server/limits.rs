@@ -149,14 +149,14 @@ pub(crate) fn clients_that_never_read_cost_bounded_memory(row: &Row) {
     let count = if row.concurrent() { 16 } else { 1 };
     let places = if row.concurrent() { count + 2 } else { 1 };
     let limit = places.to_string();
-    let server = Server::start(row, &["--idle-timeout", "5s", "--max-connections", &limit]);
+    let server = Server::start(row, &["--max-connections", &limit]);
     let others = |server: &Server| {
         let mut other = server.greeted();
         other.round_trip();
         other
     };
     drop(others(&server));
-    let (descriptors, memory) = (server.descriptors(), server.memory());
+    let memory = server.memory();
 
     let server = &server;
     let stuck = all_at_once(count, || {
@@ -175,13 +175,20 @@ pub(crate) fn clients_that_never_read_cost_bounded_memory(row: &Row) {
     if row.concurrent() {
         others(server).round_trip();
     }
-
-    // They hold on, and the server lets go.
-    server.wait_for_descriptors(descriptors);
+    drop(stuck);
     let mut next: Vec<_> = (0..places).map(|_| server.connect()).collect();
     for client in &mut next {
         client.expect(b"*");
     }
+}
+
+pub(crate) fn clients_that_never_read_are_closed(row: &Row) {
+    let server = Server::start(row, &["--idle-timeout", "3s", "--max-connections", "1"]);
+    drop(server.greeted());
+    let mut stuck = server.greeted().with_small_buffers();
+    stuck.send_until_stuck();
+    // It holds on, and the server lets go.
+    server.greeted().round_trip();
     drop(stuck);
 }
 

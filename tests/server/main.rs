@@ -106,6 +106,7 @@ const CASES: &[Case] = &cases![
     limits::active_connections_are_not_idle for Concurrent,
     limits::idle_connections_hold_no_large_buffers for Concurrent,
     limits::clients_that_never_read_cost_bounded_memory for All,
+    limits::clients_that_never_read_are_closed for All,
     limits::exhausted_descriptors_recover for Concurrent,
     limits::clients_that_never_read_hold_nothing_that_others_need for Concurrent,
     limits::clients_that_read_late_get_everything for All,
