@@ -3,19 +3,12 @@
 //! Runs for a second; `RINGLAB_FUZZ_SECONDS` sets another time, and `RINGLAB_FUZZ_SEED` the seed to
 //! start with. A failure names its seed, which alone reproduces it.
 
-use std::env;
+#[path = "fuzz/settings.rs"]
+mod settings;
+
 use std::time::{Duration, Instant};
 
 use ringlab::framing::{Framer, Path};
-
-fn from_env(name: &str) -> Option<u64> {
-    let value = env::var(name).ok()?;
-    Some(
-        value
-            .parse()
-            .unwrap_or_else(|_| panic!("{name} is not a number: {value}")),
-    )
-}
 
 /// A stream in stretches of different character, since each path has shortcuts for some: noise,
 /// long runs without a delimiter, delimiters alone, one delimiter here and there.
@@ -92,8 +85,8 @@ fn compare(seed: u64) {
 
 #[test]
 fn every_path_gives_what_the_reference_gives() {
-    let time = Duration::from_secs(from_env("RINGLAB_FUZZ_SECONDS").unwrap_or(1));
-    let first = from_env("RINGLAB_FUZZ_SEED").unwrap_or(0);
+    let time = settings::time(Duration::from_secs(1));
+    let first = settings::first_seed();
     let start = Instant::now();
     let mut seed = first;
     loop {

@@ -8,55 +8,16 @@ mod conversations;
 mod faults;
 mod lifecycle;
 mod limits;
+mod row;
 mod support;
 mod uring;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Completion, Trial};
+use libtest_mimic::Arguments;
 use ringlab::engine::Engine;
 
-/// One line of the table: an engine, and how it is started.
-#[derive(Debug, Clone)]
-struct Row {
-    name: &'static str,
-    engine: Engine,
-    args: Vec<&'static str>,
-}
-
-impl Row {
-    /// Whether it serves more than one client at a time.
-    fn concurrent(&self) -> bool {
-        self.engine != Engine::Sequential
-    }
-
-    /// How much of the `usual` amount of input is enough. With a system call for every byte of a
-    /// reply, a tenth meets as many chances to go wrong.
-    fn enough(&self, usual: usize) -> usize {
-        if self.concurrent() { usual } else { usual / 10 }
-    }
-}
-
-fn rows() -> Vec<Row> {
-    let engine_as_it_is = |engine: Engine| Row {
-        name: engine.name(),
-        engine,
-        args: vec!["--engine", engine.name()],
-    };
-    let uring = |name, options: &[&'static str]| Row {
-        name,
-        engine: Engine::Uring,
-        args: [&["--engine", "uring"], options].concat(),
-    };
-    let mut rows: Vec<_> = Engine::ALL.into_iter().map(engine_as_it_is).collect();
-    rows.extend([
-        // What is left on the oldest kernel, so that the fallbacks are tested on every one.
-        uring("uring-5.10", &["--uring-features", "none"]),
-        // The submission queue is always full and the completion queue overflows.
-        uring("uring-tiny-ring", &["--uring-entries", "2"]),
-    ]);
-    rows
-}
+use self::row::{Row, rows, trial};
 
 /// Which rows a case is for.
 #[derive(Clone, Copy)]
@@ -136,31 +97,18 @@ const CASES: &[Case] = &cases![
 
 fn main() -> ExitCode {
     support::raise_descriptor_limit();
-    let in_ci = std::env::var_os("CI").is_some();
     let mut trials = cli::trials();
-    // Without the engine a test shows as ignored, with the reason; CI does not accept that.
-    let mut add = |name: String, engine: Engine, run: Box<dyn FnOnce() + Send>| {
-        let unavailable = engine.availability().err();
-        trials.push(Trial::ignorable_test(name, move || {
-            match unavailable {
-                None => run(),
-                Some(reason) if in_ci => return Err(reason.to_string().into()),
-                Some(reason) => return Ok(Completion::ignored_with(reason.cause)),
-            }
-            Ok(Completion::Completed)
-        }));
-    };
     for row in rows() {
         for &(name, rows, run) in CASES {
             if rows.covers(&row) {
                 let row = row.clone();
                 let name = format!("{}::{name}", row.name);
-                add(name, row.engine, Box::new(move || run(&row)));
+                trials.push(trial(name, row.engine, move || run(&row)));
             }
         }
     }
     for (name, run) in uring::cases() {
-        add(format!("uring::{name}"), Engine::Uring, run);
+        trials.push(trial(format!("uring::{name}"), Engine::Uring, run));
     }
     let mut arguments = Arguments::from_args();
     // Most cases wait for a timeout of the server's most of the time.
