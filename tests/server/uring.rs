@@ -30,6 +30,10 @@ pub(crate) fn cases() -> Vec<(String, Box<dyn FnOnce() + Send>)> {
         "tiny_rings_overflow_and_lose_nothing".to_owned(),
         Box::new(tiny_rings_overflow_and_lose_nothing),
     ));
+    cases.push((
+        "tiny_rings_let_go_of_many_at_once".to_owned(),
+        Box::new(tiny_rings_let_go_of_many_at_once),
+    ));
     cases
 }
 
@@ -148,4 +152,26 @@ fn tiny_rings_overflow_and_lose_nothing() {
     let log = server.stop().log;
     let overflowed: usize = support::logged(&log, "overflowed").iter().sum();
     assert!(overflowed > 0, "the ring was not too small: {log}");
+}
+
+fn tiny_rings_let_go_of_many_at_once() {
+    let report = probe();
+    let features = [Feature::DeferTaskrun, Feature::PollFirst]
+        .iter()
+        .filter(|feature| report["features"][feature.name()]["status"] == "available")
+        .fold("none".to_owned(), |list, feature| {
+            format!("{list},{feature}")
+        });
+    let args = ["--uring-features", &features, "--uring-entries", "1"];
+    let directory = tempfile::tempdir().expect("a directory for the socket");
+    let listen = support::unix_endpoint(directory.path());
+    let server = Server::spawn(&mut serve(&listen, &args));
+    server.signal(Signal::STOP);
+    for _ in 0..20 {
+        server.connect().send(b"^gone$");
+    }
+    server.signal(Signal::CONT);
+    // A receive whose data is there already is on its way to complete, and cannot be cancelled.
+    // To try again and again must not keep it from completing.
+    server.greeted().round_trip();
 }

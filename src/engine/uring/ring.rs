@@ -573,7 +573,9 @@ impl<'r> Ring<'r> {
         let mut flags = EnterFlags::empty();
         let overflow = self.sq.cq_overflow();
         self.overflowed += u64::from(overflow);
-        if want > 0 || overflow {
+        // Deferred work runs for those who ask for its completions only. Submissions that never all
+        // fit the queue must not keep it waiting: some may wait for what it completes.
+        if want > 0 || overflow || self.has(Feature::DeferTaskrun) {
             flags |= EnterFlags::GETEVENTS;
         }
         if self.has(Feature::NoIowait) {
