@@ -210,7 +210,7 @@ impl Connection {
         let mut framer = Framer::new();
         let mut buf = Vec::with_capacity(buffer::SMALLEST);
         loop {
-            let (result, received) = self.stream.read(buf).await;
+            let (result, received) = self.receive(buf).await;
             let count = result?;
             if count == 0 {
                 return Ok(());
@@ -233,7 +233,19 @@ impl Connection {
         }
     }
 
-    /// Sends all of `reply`: with one write, unless the socket's send buffer fills.
+    /// Receives into `buf`. An operation that the kernel leaves to a thread is interrupted when the
+    /// process is stopped and goes on, like a system call; see `signal(7)`.
+    async fn receive(&self, mut buf: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        loop {
+            match self.stream.read(buf).await {
+                (Err(error), unused) if error.kind() == io::ErrorKind::Interrupted => buf = unused,
+                other => return other,
+            }
+        }
+    }
+
+    /// Sends all of `reply`: with one write, unless the socket's send buffer fills or the write is
+    /// interrupted.
     async fn send<T: BoundedBuf>(&self, reply: T) -> (io::Result<()>, T::Buf) {
         let mut rest = reply.slice_full();
         while rest.bytes_init() > 0 {
@@ -244,6 +256,7 @@ impl Connection {
                     self.quiet.moved();
                     rest = slice.slice(sent..);
                 }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => rest = slice,
                 Err(error) => return (Err(error), slice.into_inner()),
             }
         }

@@ -1,6 +1,7 @@
 //! Clients that misbehave, and the connections beside theirs.
 
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -93,4 +94,26 @@ pub(crate) fn interrupted_waits_lose_nothing(row: &Row) {
         server.signal(Signal::CONT);
         client.round_trip();
     }
+}
+
+pub(crate) fn interrupted_sends_lose_nothing(row: &Row) {
+    let directory = tempfile::tempdir().expect("a directory for the socket");
+    let server = Server::start_on(row, &support::unix_endpoint(directory.path()), &[]);
+    let mut client = server.greeted();
+    // Of one message without an end, all but the opening byte comes back.
+    let mut owed = client.send_until_stuck() - 1;
+    // For who has closed its half, io_uring leaves the send that waits to a thread of the kernel's.
+    client.half_close();
+    for _ in 0..10 {
+        server.signal(Signal::STOP);
+        thread::sleep(Duration::from_millis(5));
+        server.signal(Signal::CONT);
+        thread::sleep(Duration::from_millis(5));
+    }
+    while owed > 0 {
+        let received = client.receive_some(owed).len();
+        assert!(received > 0, "{owed} bytes are missing");
+        owed -= received;
+    }
+    client.expect_end();
 }

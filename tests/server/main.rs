@@ -80,6 +80,7 @@ const CASES: &[Case] = &cases![
     faults::clients_that_leave_before_they_are_accepted for All,
     faults::late_completions_meet_no_new_connection for Concurrent,
     faults::interrupted_waits_lose_nothing for All,
+    faults::interrupted_sends_lose_nothing for All,
     lifecycle::drain_lets_conversations_end for All,
     lifecycle::drain_deadline_closes_the_rest for All,
     lifecycle::drain_timeout_zero_closes_at_once for All,
