@@ -46,6 +46,10 @@ struct Serve {
     #[arg(long, value_name = "ENDPOINT", default_value = "127.0.0.1:9090")]
     listen: Endpoint,
 
+    /// Who may connect to a Unix socket: its file's mode, in octal
+    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = unix_mode)]
+    unix_mode: u32,
+
     /// Threads, each with its own ring or loop [default: the processors available]
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
@@ -171,6 +175,7 @@ impl Serve {
         Config {
             engine: self.engine,
             listen: self.listen,
+            unix_mode: self.unix_mode,
             workers: self.workers.map_or_else(processors, usize::from),
             max_connections: self.max_connections.map(|most| most as usize),
             idle_timeout: Some(self.idle_timeout).filter(|timeout| !timeout.is_zero()),
@@ -210,6 +215,15 @@ impl Log {
     }
 }
 
+fn unix_mode(text: &str) -> Result<u32, String> {
+    // A sign is a digit to nobody but `from_str_radix`.
+    Some(text)
+        .filter(|text| !text.starts_with('+'))
+        .and_then(|text| u32::from_str_radix(text, 8).ok())
+        .filter(|mode| (0..=0o777).contains(mode))
+        .ok_or_else(|| "expected octal digits up to 0777, such as 0600 or 0660".to_owned())
+}
+
 fn idle_timeout(text: &str) -> Result<Duration, String> {
     let timeout = duration(text)?;
     if !timeout.is_zero() && timeout < Duration::from_millis(1) {
@@ -231,6 +245,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::endpoint::UNIX_MODE;
     use clap::CommandFactory;
 
     #[test]
@@ -246,6 +261,17 @@ mod tests {
         for text in ["", "5", "fast", "-1s"] {
             assert!(duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn modes_are_read_as_chmod_reads_them() {
+        for (text, mode) in [("0600", 0o600), ("660", 0o660), ("0", 0), ("0777", 0o777)] {
+            assert_eq!(unix_mode(text), Ok(mode));
+        }
+        for text in ["", "0o600", "u=rw", "0800", "1777", "+600", "-1"] {
+            assert!(unix_mode(text).is_err(), "{text}");
+        }
+        assert_eq!(unix_mode("0600"), Ok(UNIX_MODE));
     }
 
     #[test]

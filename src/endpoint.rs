@@ -1,10 +1,10 @@
 //! Where to listen: a TCP address or a Unix socket; how it is written, bound and given back.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::net::{Shutdown as Direction, SocketAddr};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::thread;
@@ -17,6 +17,9 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 /// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
+
+/// The mode of a Unix socket's file unless asked for another: for this user only.
+pub const UNIX_MODE: u32 = 0o600;
 
 /// How long to wait for the lock that guards the replacement of a stale socket file.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -88,6 +91,9 @@ impl Endpoint {
     /// With `nodelay`, TCP connections are accepted with Nagle's algorithm off: Linux hands
     /// TCP_NODELAY down from the listening socket, which saves a system call per connection.
     ///
+    /// Only those can connect to a Unix socket to whom `unix_mode` gives the right to write to its
+    /// file, see `unix(7)`; the process's umask takes no part.
+    ///
     /// SO_REUSEADDR allows a restart while old connections linger in TIME_WAIT; SO_REUSEPORT is
     /// never set, so a second server on the same address fails. The file of a Unix socket on which
     /// nobody listens any more is replaced.
@@ -96,10 +102,10 @@ impl Endpoint {
     ///
     /// When the address cannot be had: in use (by another process, or, for a Unix socket, by a
     /// file that is no socket), not an address of this host, or not permitted; see `bind(2)`.
-    pub fn listen(&self, nodelay: bool) -> Result<Listening> {
+    pub fn listen(&self, nodelay: bool, unix_mode: u32) -> Result<Listening> {
         match self {
             Self::Tcp(address) => listen_tcp(*address, nodelay),
-            Self::Unix(path) => listen_unix(path),
+            Self::Unix(path) => listen_unix(path, unix_mode),
         }
         .with_context(|| format!("cannot listen on {self}"))
     }
@@ -109,7 +115,11 @@ fn listen_tcp(address: SocketAddr, nodelay: bool) -> Result<Listening> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(nodelay)?;
-    bind_and_listen(&socket, &address.into())?;
+    explain(
+        socket
+            .bind(&address.into())
+            .and_then(|()| socket.listen(BACKLOG)),
+    )?;
     let local = socket.local_addr()?;
     let local = local.as_socket().context("the socket has no IP address")?;
     Ok(Listening {
@@ -119,23 +129,30 @@ fn listen_tcp(address: SocketAddr, nodelay: bool) -> Result<Listening> {
     })
 }
 
-fn listen_unix(path: &Path) -> Result<Listening> {
+fn listen_unix(path: &Path, mode: u32) -> Result<Listening> {
     let address = SockAddr::unix(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // Between finding a stale file and listening in its place, another ringlab that starts at the
     // same moment could do the same and remove what this one has just bound.
     let _lock = lock_directory_of(path)?;
     remove_if_stale(path, &address)?;
-    bind_and_listen(&socket, &address)?;
+    explain(socket.bind(&address))?;
+    let file = SocketFile::of(path)?;
+    // In between, because bind(2) makes the file as wide as the umask lets it, and until listen(2)
+    // connections are refused whatever its mode. A narrower umask would do it as well, but is one
+    // for all threads.
+    fs::set_permissions(path, Permissions::from_mode(mode))
+        .context("cannot set the mode of the socket file")?;
+    socket.listen(BACKLOG)?;
     Ok(Listening {
         socket,
         endpoint: Endpoint::Unix(path.to_owned()),
-        file: Some(SocketFile::of(path)?),
+        file: Some(file),
     })
 }
 
-fn bind_and_listen(socket: &Socket, address: &SockAddr) -> Result<()> {
-    let bound = socket.bind(address).and_then(|()| socket.listen(BACKLOG));
+/// Says what to do when the address is taken.
+fn explain(bound: io::Result<()>) -> Result<()> {
     match bound {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => bail!(
             "address already in use: another program listens there, perhaps another ringlab; \
@@ -183,7 +200,7 @@ fn remove_if_stale(path: &Path, address: &SockAddr) -> Result<()> {
     probe.set_nonblocking(true)?;
     match probe.connect(address) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path).context("cannot remove the stale socket file")
+            fs::remove_file(path).context("cannot remove the stale socket file")
         }
         // Left to bind(2), which says what is the matter.
         _ => Ok(()),
@@ -210,7 +227,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|found| found == self.identity)
-            && let Err(error) = std::fs::remove_file(&self.path)
+            && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket file");
         }

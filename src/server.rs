@@ -14,7 +14,7 @@ use signal_hook::iterator::Signals;
 use socket2::Socket;
 
 use crate::diagnosis;
-use crate::endpoint::{Endpoint, Listening};
+use crate::endpoint::{Endpoint, Listening, UNIX_MODE};
 use crate::engine::{Engine, uring};
 use crate::features::{Choice, Feature, Features, RingOptions};
 use crate::probe::Status;
@@ -28,6 +28,8 @@ pub struct Config {
     pub engine: Engine,
     /// Where to listen.
     pub listen: Endpoint,
+    /// The mode of a Unix socket's file, at most 0777.
+    pub unix_mode: u32,
     /// How many workers; at least 1. Fewer are started if the engine or the limit on connections
     /// has no use for as many.
     pub workers: usize,
@@ -72,7 +74,7 @@ pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
     let (workers, max_connections) = size(config, limit);
 
     let (events, inbox) = mpsc::channel();
-    let listening = config.listen.listen(engine.nodelay())?;
+    let listening = listen(config)?;
     forward_signals(events.clone()).context("cannot handle signals")?;
     let mut server = Server {
         engine,
@@ -104,6 +106,16 @@ pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
     let signal = server.wait_for_signal();
     server.drain(signal, listening, config.drain_timeout);
     server.report()
+}
+
+/// Begins to listen, and tells what does not apply.
+fn listen(config: &Config) -> Result<Listening> {
+    if config.unix_mode != UNIX_MODE && !matches!(config.listen, Endpoint::Unix(_)) {
+        tracing::warn!("--unix-mode is for a Unix socket");
+    }
+    config
+        .listen
+        .listen(config.engine.nodelay(), config.unix_mode)
 }
 
 /// Everything that the waiting server hears.

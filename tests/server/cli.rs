@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
@@ -13,14 +14,18 @@ use rustix::process::{Pid, Signal, kill_process};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 use serde_json::Value;
 
-use crate::support::{Client, Server, ringlab};
+use crate::support::{Client, Server, ringlab, unix_endpoint};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let cases: [(&str, fn()); 13] = [
+    let cases: [(&str, fn()); 14] = [
         ("usage_errors_exit_with_2", usage_errors_exit_with_2),
         (
             "addresses_of_others_are_explained",
             addresses_of_others_are_explained,
+        ),
+        (
+            "unix_sockets_have_the_mode_asked_for",
+            unix_sockets_have_the_mode_asked_for,
         ),
         (
             "blocked_io_uring_is_explained",
@@ -92,6 +97,8 @@ fn usage_errors_exit_with_2() {
         &["serve", "--engine", "fastest"],
         &["serve", "--listen", "nowhere"],
         &["serve", "--listen", "127.0.0.1:70000"],
+        &["serve", "--unix-mode", "1777"],
+        &["serve", "--unix-mode", "rw"],
         &["serve", "--workers", "0"],
         &["serve", "--workers", "18446744073709551615"],
         &["serve", "--idle-timeout", "1us"],
@@ -121,6 +128,29 @@ fn addresses_of_others_are_explained() {
         stderr(&output).contains("cannot listen on 192.0.2.1:0"),
         "{output:?}"
     );
+}
+
+fn unix_sockets_have_the_mode_asked_for() {
+    let directory = tempfile::tempdir().expect("a directory for the socket");
+    let path = directory.path().join("socket");
+    for (umask, options, expected) in [
+        ("000", &[][..], 0o600),
+        ("077", &["--unix-mode", "0660"], 0o660),
+        ("000", &["--unix-mode", "0"], 0),
+    ] {
+        // The mode is the one asked for, whatever the umask.
+        let umasked = format!("umask {umask} && exec \"$0\" \"$@\"");
+        let server = Server::spawn(
+            Command::new("sh")
+                .args(["-c", &umasked, env!("CARGO_BIN_EXE_ringlab")])
+                .args(["serve", "--engine", "threads", "--listen"])
+                .arg(unix_endpoint(directory.path()))
+                .args(options),
+        );
+        let mode = path.metadata().expect("the socket's file").mode() & 0o7777;
+        assert_eq!(mode, expected, "{mode:o} instead of {expected:o}");
+        server.stop();
+    }
 }
 
 /// Runs `start` where the kernel answers io_uring_setup(2) with `errno`, as under the seccomp
