@@ -17,7 +17,8 @@
 //!   to bottom, then see in `engine/tokio_uring.rs` what becomes of it when the kernel completes
 //!   operations instead of blocking in them.
 //! - [`diagnosis`] tells why io_uring is not to be had and what to do about it.
-//! - [`endpoint`] is where to listen, and [`server`] puts it all together: bind, start workers,
+//! - [`endpoint`] is where to listen, [`service_manager`] what systemd has to do with it, and
+//!   [`server`] puts it all together: bind, start workers,
 //!   wait for a signal, drain, report.
 //! - [`probe`] reports what this machine allows: every feature, every engine, found by trying.
 //! - [`client`] is the client of the tutorial that the protocol comes from.
@@ -34,5 +35,6 @@ pub mod framing;
 pub mod idle;
 pub mod probe;
 pub mod server;
+pub mod service_manager;
 pub mod shutdown;
 pub mod worker;

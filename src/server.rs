@@ -18,6 +18,7 @@ use crate::endpoint::{Endpoint, Listening, UNIX_MODE};
 use crate::engine::{Engine, uring};
 use crate::features::{Choice, Feature, Features, RingOptions};
 use crate::probe::Status;
+use crate::service_manager;
 use crate::shutdown::Shutdown;
 use crate::worker::{Counters, Worker};
 
@@ -58,7 +59,8 @@ const DESCRIPTORS_PER_WORKER: usize = 12;
 /// Serves until SIGTERM or SIGINT and to the end of the drain that follows. A second signal exits
 /// the process.
 ///
-/// `announce` receives one line, `listening on ENDPOINT`, as soon as clients can connect.
+/// `announce` receives one line, `listening on ENDPOINT`, as soon as clients can connect, and the
+/// service manager hears of it; see [`service_manager`].
 ///
 /// # Errors
 ///
@@ -102,6 +104,7 @@ pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
     // Whoever started the server may have closed the pipe; that is no reason not to serve.
     let _ = writeln!(announce, "listening on {}", listening.endpoint);
     let _ = announce.flush();
+    service_manager::ready(engine, &listening.endpoint);
 
     let signal = server.wait_for_signal();
     server.drain(signal, listening, config.drain_timeout);
@@ -208,7 +211,9 @@ impl Server {
         listening.close();
         // Last, because whoever reads the log may be in no hurry.
         let signal = signal.map_or("none", signal_name);
-        tracing::info!(open = self.active(), ?timeout, signal, "draining");
+        let open = self.active();
+        tracing::info!(open, ?timeout, signal, "draining");
+        service_manager::stopping(open);
 
         let deadline = Instant::now().checked_add(timeout);
         while self.running > 0 {

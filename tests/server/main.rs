@@ -9,6 +9,7 @@ mod faults;
 mod lifecycle;
 mod limits;
 mod row;
+mod service_manager;
 mod support;
 mod uring;
 
@@ -99,6 +100,19 @@ const CASES: &[Case] = &cases![
 fn main() -> ExitCode {
     support::raise_descriptor_limit();
     let mut trials = cli::trials();
+    trials.extend(service_manager::trials());
+    // Without the engine a test shows as ignored, with the reason; CI does not accept that.
+    let mut add = |name: String, engine: Engine, run: Box<dyn FnOnce() + Send>| {
+        let unavailable = engine.availability().err();
+        trials.push(Trial::ignorable_test(name, move || {
+            match unavailable {
+                None => run(),
+                Some(reason) if in_ci => return Err(reason.to_string().into()),
+                Some(reason) => return Ok(Completion::ignored_with(reason.cause)),
+            }
+            Ok(Completion::Completed)
+        }));
+    };
     for row in rows() {
         for &(name, rows, run) in CASES {
             if rows.covers(&row) {
