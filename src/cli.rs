@@ -42,9 +42,10 @@ struct Serve {
     #[arg(long, value_enum, default_value_t = Engine::TokioUring)]
     engine: Engine,
 
-    /// Where to listen: `ADDRESS:PORT` (port 0 picks one), `[IPV6]:PORT`, or `unix:PATH`
-    #[arg(long, value_name = "ENDPOINT", default_value = "127.0.0.1:9090")]
-    listen: Endpoint,
+    /// Where to listen: `ADDRESS:PORT` (port 0 picks one), `[IPV6]:PORT`, or `unix:PATH` [default:
+    /// the socket that a service manager passed, else 127.0.0.1:9090]
+    #[arg(long, value_name = "ENDPOINT")]
+    listen: Option<Endpoint>,
 
     /// Who may connect to a Unix socket: its file's mode, in octal
     #[arg(long, value_name = "MODE", default_value = "0600", value_parser = unix_mode)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::net::{Shutdown as Direction, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Shutdown as Direction, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -66,13 +66,55 @@ pub struct Listening {
     pub socket: Socket,
     /// Where clients reach it: the endpoint asked for, with the real port.
     pub endpoint: Endpoint,
-    /// The Unix socket's file, removed when this is dropped.
+    /// Whether somebody else listens on it too and goes on when this process no longer does: it
+    /// was passed by a service manager.
+    pub inherited: bool,
+    /// The Unix socket's file, removed when this is dropped; an inherited one stays.
     file: Option<SocketFile>,
 }
 
 impl Listening {
+    /// Listens on a socket that was passed to this process.
+    ///
+    /// Connections that have waited since before this moment keep the socket's former setting of
+    /// Nagle's algorithm; if that is another one, a warning tells.
+    ///
+    /// # Errors
+    ///
+    /// When its address is neither an IP address nor a path.
+    pub fn inherit(socket: Socket, nodelay: bool) -> Result<Self> {
+        let local = socket.local_addr()?;
+        let endpoint = if let Some(address) = local.as_socket() {
+            if socket.tcp_nodelay()? != nodelay {
+                tracing::warn!("set NoDelay={nodelay} in the socket unit, for the first clients");
+                socket.set_tcp_nodelay(nodelay)?;
+            }
+            Endpoint::Tcp(address)
+        } else if let Some(path) = local.as_pathname() {
+            Endpoint::Unix(path.to_owned())
+        } else {
+            bail!("it has no path; abstract Unix sockets are not served");
+        };
+        // Whoever had it before may have wanted it otherwise; the mode belongs to the socket, not
+        // to the descriptor.
+        socket.set_nonblocking(false)?;
+        Ok(Self {
+            socket,
+            endpoint,
+            inherited: true,
+            file: None,
+        })
+    }
+
     /// Stops listening, for all who share the socket, and turns away who waits in the backlog.
+    ///
+    /// An inherited socket is let go of only. To shut it down would take it from the service
+    /// manager as well, for whom that is a failure of the socket's unit; and who waits in its
+    /// backlog waits for the next server.
     pub fn close(self) {
+        if self.inherited {
+            return;
+        }
         // The file first: a server that starts now sees either a socket that somebody listens on
         // or none at all, never a stale one that it would replace while this process removes it.
         drop(self.file);
@@ -86,6 +128,9 @@ impl Listening {
 }
 
 impl Endpoint {
+    /// Where to listen when nobody has said.
+    pub const DEFAULT: Self = Self::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090));
+
     /// Binds and listens.
     ///
     /// With `nodelay`, TCP connections are accepted with Nagle's algorithm off: Linux hands
@@ -125,6 +170,7 @@ fn listen_tcp(address: SocketAddr, nodelay: bool) -> Result<Listening> {
     Ok(Listening {
         socket,
         endpoint: Endpoint::Tcp(local),
+        inherited: false,
         file: None,
     })
 }
@@ -147,6 +193,7 @@ fn listen_unix(path: &Path, mode: u32) -> Result<Listening> {
     Ok(Listening {
         socket,
         endpoint: Endpoint::Unix(path.to_owned()),
+        inherited: false,
         file: Some(file),
     })
 }

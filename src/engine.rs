@@ -115,7 +115,7 @@ impl Engine {
     ///
     /// The listener is in blocking mode and shared by all workers: whoever of them has room takes
     /// the next connection. It is shut down when the drain begins, which makes a blocking accept
-    /// that is pending on it fail.
+    /// that is pending on it fail; unless it is [inherited](Worker::inherited).
     ///
     /// # Errors
     ///

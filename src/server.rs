@@ -27,8 +27,9 @@ use crate::worker::{Counters, Worker};
 pub struct Config {
     /// The model of I/O.
     pub engine: Engine,
-    /// Where to listen.
-    pub listen: Endpoint,
+    /// Where to listen. `None`: on the socket that a service manager has passed, else on
+    /// [`Endpoint::DEFAULT`].
+    pub listen: Option<Endpoint>,
     /// The mode of a Unix socket's file, at most 0777.
     pub unix_mode: u32,
     /// How many workers; at least 1. Fewer are started if the engine or the limit on connections
@@ -64,19 +65,26 @@ const DESCRIPTORS_PER_WORKER: usize = 12;
 ///
 /// # Errors
 ///
-/// When the server cannot start: the engine does not run here, the address cannot be had, a
-/// worker cannot be set up. When a worker failed in mid-service; the others served on.
+/// When the server cannot start: the engine does not run here, the address cannot be had or the
+/// socket that was passed not be used, a worker cannot be set up. When a worker failed in
+/// mid-service; the others served on.
 pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
+    // First, while the descriptors from 3 on can only be those that were passed.
+    let passed = service_manager::passed_socket()?;
     let engine = config.engine;
     let limit = raise_descriptor_limit();
     if let Err(unavailable) = engine.availability() {
         bail!(cannot_run(engine, &unavailable));
     }
-    let ring = ring_options(config)?;
+    let unix = match &passed {
+        Some(socket) => socket.local_addr()?.is_unix(),
+        None => matches!(config.listen, Some(Endpoint::Unix(_))),
+    };
+    let ring = ring_options(config, unix)?;
     let (workers, max_connections) = size(config, limit);
 
     let (events, inbox) = mpsc::channel();
-    let listening = listen(config)?;
+    let listening = listen(config, passed)?;
     forward_signals(events.clone()).context("cannot handle signals")?;
     let mut server = Server {
         engine,
@@ -112,13 +120,24 @@ pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
 }
 
 /// Begins to listen, and tells what does not apply.
-fn listen(config: &Config) -> Result<Listening> {
-    if config.unix_mode != UNIX_MODE && !matches!(config.listen, Endpoint::Unix(_)) {
-        tracing::warn!("--unix-mode is for a Unix socket");
+fn listen(config: &Config, passed: Option<Socket>) -> Result<Listening> {
+    if config.unix_mode != UNIX_MODE && !matches!(config.listen, Some(Endpoint::Unix(_))) {
+        tracing::warn!("--unix-mode is for a Unix socket that --listen names");
     }
-    config
-        .listen
-        .listen(config.engine.nodelay(), config.unix_mode)
+    let nodelay = config.engine.nodelay();
+    match (passed, &config.listen) {
+        (Some(socket), None) => Listening::inherit(socket, nodelay)
+            .context("cannot serve on the socket that was passed (LISTEN_FDS)"),
+        // To ignore either would leave its clients without a server.
+        (Some(_), Some(endpoint)) => bail!(
+            "--listen {endpoint} was given, and a socket was passed (LISTEN_FDS), but a server \
+             has one; leave out --listen or the socket unit"
+        ),
+        (None, endpoint) => {
+            let endpoint = endpoint.as_ref().unwrap_or(&Endpoint::DEFAULT);
+            endpoint.listen(nodelay, config.unix_mode)
+        }
+    }
 }
 
 /// Everything that the waiting server hears.
@@ -162,6 +181,7 @@ impl Server {
                     + usize::from(index < max_connections % workers),
                 idle_timeout,
                 ring,
+                inherited: listening.inherited,
                 shutdown: self.shutdown.clone(),
                 crew: Arc::clone(&self.crew),
                 ready: Box::new(move || {
@@ -331,8 +351,9 @@ fn cannot_run(engine: Engine, unavailable: &diagnosis::Unavailable) -> String {
     )
 }
 
-/// Decides which features of io_uring the engine `uring` uses, and tells.
-fn ring_options(config: &Config) -> Result<RingOptions> {
+/// Decides which features of io_uring the engine `uring` uses, for a `unix` socket or for TCP, and
+/// tells.
+fn ring_options(config: &Config, unix: bool) -> Result<RingOptions> {
     let entries = config.uring_entries;
     if config.engine != Engine::Uring {
         if config.uring_features != Choice::AUTO {
@@ -356,7 +377,7 @@ fn ring_options(config: &Config) -> Result<RingOptions> {
         }
     }
     let mut features = choice.resolve(available).map_err(anyhow::Error::msg)?;
-    if matches!(config.listen, Endpoint::Unix(_)) && features.has(Feature::MultishotRecv) {
+    if unix && features.has(Feature::MultishotRecv) {
         // Some kernels miss the end of a Unix stream then, in a race that no trial can settle:
         // <https://github.com/axboe/liburing/issues/1549>, and Linux 7.2 still.
         features = features.without(Feature::MultishotRecv);

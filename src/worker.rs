@@ -23,6 +23,9 @@ pub struct Worker {
     pub idle_timeout: Option<Duration>,
     /// For the engine `uring`.
     pub ring: RingOptions,
+    /// Whether the listener is somebody else's as well, so that the drain cannot shut it down: an
+    /// accept that is pending then goes on, and the engine must not leave it pending.
+    pub inherited: bool,
     /// When to stop accepting, and when to close what is left.
     pub shutdown: Shutdown,
     /// What has happened so far, on this worker and on its peers, by index.
@@ -315,6 +318,7 @@ mod tests {
                 features: Features::NONE,
                 entries: 1,
             },
+            inherited: false,
             shutdown: Shutdown::new().unwrap(),
             crew: crew.into(),
             ready: Box::new(|| ()),

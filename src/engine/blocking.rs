@@ -6,6 +6,7 @@ use std::net::Shutdown as Direction;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use slab::Slab;
 use socket2::Socket;
 
@@ -27,7 +28,9 @@ pub(super) struct Open<'a> {
 pub(super) struct Key(usize);
 
 impl<'a> Open<'a> {
-    pub(super) fn new(worker: &'a Worker) -> io::Result<Self> {
+    pub(super) fn new(worker: &'a Worker, listener: &Socket) -> io::Result<Self> {
+        // For `next`.
+        listener.set_nonblocking(worker.inherited)?;
         Ok(Self {
             worker,
             sockets: Mutex::default(),
@@ -52,8 +55,9 @@ impl<'a> Open<'a> {
         drop(sockets);
         self.worker.pauses_while_ahead().for_each(thread::sleep);
         while !shutdown.drain.is_set() {
-            match listener.accept() {
-                Ok((socket, _)) => return Some(self.admit(socket)),
+            match self.next(listener) {
+                Ok(Some(socket)) => return Some(self.admit(socket)),
+                Ok(None) => {}
                 Err(error) => match accepting.failed(&error, shutdown) {
                     OnFailure::Stop => break,
                     OnFailure::Retry => {}
@@ -62,6 +66,30 @@ impl<'a> Open<'a> {
             }
         }
         None
+    }
+
+    /// Blocks until the next connection has been accepted, or something else has happened.
+    fn next(&self, listener: &Socket) -> io::Result<Option<Socket>> {
+        let drain = &self.worker.shutdown.drain;
+        if self.worker.inherited {
+            // The drain wakes nobody from accept(2) here. Every worker is woken for every
+            // connection, and all but one find it gone.
+            let mut fds = [
+                PollFd::new(listener, PollFlags::IN),
+                PollFd::new(drain, PollFlags::empty()), // hang-ups always show
+            ];
+            poll(&mut fds, None)?;
+            if drain.is_set() {
+                return Ok(None);
+            }
+        }
+        match listener.accept() {
+            Ok((socket, _)) => Ok(Some(socket)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.worker.inherited => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn admit(&self, socket: Socket) -> Key {

@@ -20,7 +20,7 @@ use crate::worker::{Accepting, Worker};
 const BUFFER: usize = 1024;
 
 pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
-    let open = Open::new(&worker)?;
+    let open = Open::new(&worker, &listener)?;
     thread::scope(|scope| {
         thread::Builder::new().spawn_scoped(scope, || open.watch())?;
         (worker.ready)();

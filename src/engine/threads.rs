@@ -34,7 +34,7 @@ pub(super) fn max_connections() -> usize {
 }
 
 pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
-    let open = Open::new(&worker)?;
+    let open = Open::new(&worker, &listener)?;
     let open = &open;
     thread::scope(|scope| {
         thread::Builder::new().spawn_scoped(scope, || open.watch())?;

@@ -91,8 +91,10 @@ impl Service {
                 time::sleep(pause).await;
             }
             let accepted = select! {
-                accepted = listener.accept(self) => accepted,
+                // In this order: on an inherited listener others wait for the next server.
+                biased;
                 () = drain.given() => return,
+                accepted = listener.accept(self) => accepted,
             };
             match accepted {
                 Ok(()) => accepting.succeeded(),

@@ -19,12 +19,11 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown as Direction;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use slab::Slab;
 use socket2::Socket;
-use tokio::net::UnixListener;
+use tokio::net::{self, UnixListener};
 use tokio::select;
 use tokio::sync::Notify;
 use tokio::time::{self, MissedTickBehavior};
@@ -86,7 +85,7 @@ struct Connection {
 }
 
 async fn serve(worker: Worker, listener: Socket) -> io::Result<()> {
-    let listener = Listener::new(listener)?;
+    let listener = Listener::new(listener, worker.inherited)?;
     let drain = Signal::new(&worker.shutdown.drain)?;
     let cut = Signal::new(&worker.shutdown.cut)?;
     let service = Rc::new(Service {
@@ -111,8 +110,7 @@ async fn serve(worker: Worker, listener: Socket) -> io::Result<()> {
 }
 
 impl Service {
-    /// Accepts and serves until the drain begins, which shuts the listener down and so completes
-    /// the pending accept.
+    /// Accepts and serves until the drain begins, which completes the pending accept.
     async fn accept_until(self: &Rc<Self>, drain: &Signal, listener: Listener) {
         let mut accepting = Accepting::default();
         loop {
@@ -274,16 +272,22 @@ impl Connection {
 enum Listener {
     /// Through the ring.
     Tcp(TcpListener),
-    /// By readiness, on the same runtime: tokio-uring can only accept from a Unix socket that it
-    /// has bound itself, with SO_REUSEPORT, which Linux refuses for Unix sockets since 6.13.
+    /// By readiness, on the same runtime: only a shutdown would end an accept that is pending in
+    /// the ring, and this socket must not be shut down.
+    Inherited(net::TcpListener),
+    /// By readiness as well: tokio-uring can only accept from a Unix socket that it has bound
+    /// itself, with SO_REUSEPORT, which Linux refuses for Unix sockets since 6.13.
     Unix(UnixListener),
 }
 
 impl Listener {
-    fn new(socket: Socket) -> io::Result<Self> {
-        if socket.local_addr()?.is_unix() {
-            socket.set_nonblocking(true)?;
+    fn new(socket: Socket, inherited: bool) -> io::Result<Self> {
+        let unix = socket.local_addr()?.is_unix();
+        socket.set_nonblocking(unix || inherited)?;
+        if unix {
             UnixListener::from_std(socket.into()).map(Self::Unix)
+        } else if inherited {
+            net::TcpListener::from_std(socket.into()).map(Self::Inherited)
         } else {
             Ok(Self::Tcp(TcpListener::from_std(socket.into())))
         }
@@ -291,24 +295,41 @@ impl Listener {
 
     /// The next connection; fails once the drain has begun.
     async fn accept(&self, drain: &Signal) -> io::Result<TcpStream> {
-        match self {
+        let stream: Socket = match self {
             // The drain shuts the socket down, which completes the pending accept.
-            Self::Tcp(listener) => Ok(listener.accept().await?.0),
-            Self::Unix(listener) => {
-                // Nothing is pending in the kernel here, so the drain itself can be awaited. It
-                // has to be: a non-blocking Unix listener that is shut down is readable for ever
-                // and yet says EAGAIN. Unlike `accept`, `poll_accept` lets other tasks run
-                // between its attempts.
-                let (stream, _) = select! {
-                    accepted = poll_fn(|context| listener.poll_accept(context)) => accepted?,
-                    () = drain.given() => return Err(io::ErrorKind::NotConnected.into()),
-                };
-                let stream = stream.into_std()?;
-                // On a non-blocking socket a pending read would complete at once with EAGAIN.
-                stream.set_nonblocking(false)?;
-                // Named after TCP, but read(2) and write(2) do not ask what kind of socket it is.
-                Ok(TcpStream::from_std(OwnedFd::from(stream).into()))
+            Self::Tcp(listener) => return Ok(listener.accept().await?.0),
+            Self::Inherited(listener) => {
+                let accepted = poll_fn(|context| listener.poll_accept(context));
+                let (stream, _) = unless_given(drain, accepted).await?;
+                stream.into_std()?.into()
             }
-        }
+            Self::Unix(listener) => {
+                let accepted = poll_fn(|context| listener.poll_accept(context));
+                let (stream, _) = unless_given(drain, accepted).await?;
+                stream.into_std()?.into()
+            }
+        };
+        // On a non-blocking socket a pending read would complete at once with EAGAIN.
+        stream.set_nonblocking(false)?;
+        // Named after TCP, but read(2) and write(2) do not ask what kind of socket it is.
+        Ok(TcpStream::from_std(stream.into()))
+    }
+}
+
+/// What is `accepted`; fails once the drain has begun.
+///
+/// Nothing is pending in the kernel here, so the drain itself can be awaited. It has to be: an
+/// inherited listener is not shut down, and a non-blocking Unix listener that is shut down is
+/// readable for ever and yet says EAGAIN. Unlike `accept`, `poll_accept` lets other tasks run
+/// between its attempts.
+async fn unless_given<T>(
+    drain: &Signal,
+    accepted: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    select! {
+        // In this order: on an inherited listener others wait for the next server.
+        biased;
+        () = drain.given() => Err(io::ErrorKind::NotConnected.into()),
+        accepted = accepted => accepted,
     }
 }

@@ -95,24 +95,14 @@ const CASES: &[Case] = &cases![
     lifecycle::restart_while_the_first_still_drains for All,
     lifecycle::stale_unix_socket_is_replaced for All,
     lifecycle::unix_socket_in_use_is_left_alone for All,
+    service_manager::passed_sockets_are_served_by_one_server_after_the_other for All,
+    service_manager::passed_sockets_are_shared_by_the_workers for Concurrent,
 ];
 
 fn main() -> ExitCode {
     support::raise_descriptor_limit();
     let mut trials = cli::trials();
     trials.extend(service_manager::trials());
-    // Without the engine a test shows as ignored, with the reason; CI does not accept that.
-    let mut add = |name: String, engine: Engine, run: Box<dyn FnOnce() + Send>| {
-        let unavailable = engine.availability().err();
-        trials.push(Trial::ignorable_test(name, move || {
-            match unavailable {
-                None => run(),
-                Some(reason) if in_ci => return Err(reason.to_string().into()),
-                Some(reason) => return Ok(Completion::ignored_with(reason.cause)),
-            }
-            Ok(Completion::Completed)
-        }));
-    };
     for row in rows() {
         for &(name, rows, run) in CASES {
             if rows.covers(&row) {

@@ -37,6 +37,23 @@ pub(crate) struct Server {
     log: Log,
 }
 
+/// `ringlab serve` as a service manager starts it, with `socket` as each of `descriptors`: these are
+/// shell words such as `3<&0`.
+pub(crate) fn serve_on_passed(socket: impl Into<OwnedFd>, descriptors: &[&str]) -> Command {
+    // The server replaces the shell and so has its process id.
+    let script = format!(
+        "export LISTEN_PID=$$ LISTEN_FDS={} && exec \"$0\" serve \"$@\" {} </dev/null",
+        descriptors.len(),
+        descriptors.join(" ")
+    );
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &script, env!("CARGO_BIN_EXE_ringlab")])
+        .stdin(Stdio::from(socket.into()))
+        .env_remove("RUST_LOG");
+    command
+}
+
 /// How a server ended.
 #[derive(Debug)]
 pub(crate) struct Exit {
