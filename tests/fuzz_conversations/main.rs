@@ -10,6 +10,7 @@
 //! seed to start with. A failure tells the command that repeats the round.
 
 mod conversation;
+#[allow(dead_code, reason = "tests/server uses the rest")]
 #[path = "../server/row.rs"]
 mod row;
 mod script;
