@@ -85,6 +85,14 @@ impl Engine {
             .filter(|engine| engine.availability().is_ok())
     }
 
+    /// How many connections one worker serves at once, whatever the limits.
+    pub const fn most_at_once(self) -> usize {
+        match self {
+            Self::Sequential => 1,
+            _ => usize::MAX,
+        }
+    }
+
     /// How many connections its model can bear on this machine, beyond what descriptors allow.
     pub fn max_connections(self) -> usize {
         match self {

@@ -20,7 +20,7 @@ use crate::features::{Choice, Feature, Features, RingOptions};
 use crate::probe::Status;
 use crate::service_manager;
 use crate::shutdown::Shutdown;
-use crate::worker::{Counters, Worker};
+use crate::worker::{Count, Counters, Worker};
 
 /// What to serve, and within which limits.
 #[derive(Debug, Clone)]
@@ -85,22 +85,21 @@ pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
 
     let (events, inbox) = mpsc::channel();
     let listening = listen(config, passed)?;
+    // The shares add up to `max_connections`.
+    let crew: Arc<[Counters]> = (0..workers)
+        .map(|index| max_connections / workers + usize::from(index < max_connections % workers))
+        .map(Counters::new)
+        .collect();
     forward_signals(events.clone()).context("cannot handle signals")?;
     let mut server = Server {
         engine,
         shutdown: Shutdown::new().context("cannot create a pipe")?,
-        crew: (0..workers).map(|_| Counters::default()).collect(),
+        crew,
         running: 0,
         failures: Vec::new(),
         inbox,
     };
-    server.start_workers(
-        &listening,
-        max_connections,
-        config.idle_timeout,
-        ring,
-        &events,
-    )?;
+    server.start_workers(&listening, config.idle_timeout, ring, &events)?;
 
     tracing::info!(
         %engine,
@@ -162,12 +161,10 @@ struct Server {
 }
 
 impl Server {
-    /// Starts the workers and waits until each can serve. The connections are shared out so that
-    /// their shares add up to `max_connections`.
+    /// Starts the workers and waits until each can serve.
     fn start_workers(
         &mut self,
         listening: &Listening,
-        max_connections: usize,
         idle_timeout: Option<Duration>,
         ring: RingOptions,
         events: &Sender<Event>,
@@ -177,8 +174,7 @@ impl Server {
             let ready = events.clone();
             let worker = Worker {
                 index,
-                max_connections: max_connections / workers
-                    + usize::from(index < max_connections % workers),
+                max_connections: self.crew[index].limit(),
                 idle_timeout,
                 ring,
                 inherited: listening.inherited,
@@ -276,17 +272,45 @@ impl Server {
     }
 
     fn report(self) -> Result<()> {
-        for (worker, counters) in self.crew.iter().enumerate() {
-            tracing::info!(
-                worker,
-                accepted = counters.accepted(),
-                timed_out = counters.timed_out(),
-                failed = counters.failed(),
-                "worker done"
-            );
-        }
+        log_counters(&self.crew, "worker done");
         self.failures.into_iter().next().map_or(Ok(()), Err)
     }
+}
+
+/// A line for each worker, and one for all. The fields of that one have names of their own, so
+/// that whoever adds up the workers' does not count everything twice.
+fn log_counters(crew: &[Counters], message: &str) {
+    let counts: Vec<_> = crew.iter().map(Counters::count).collect();
+    for (worker, count) in counts.iter().enumerate() {
+        tracing::info!(
+            worker,
+            accepted = count.accepted,
+            timed_out = count.timed_out,
+            failed = count.failed,
+            cut = count.cut,
+            active = count.active,
+            limit = count.limit,
+            at_limit = count.at_limit,
+            accept_waits = count.accept_waits,
+            received_bytes = count.received_bytes,
+            sent_bytes = count.sent_bytes,
+            "{message}"
+        );
+    }
+    let total: Count = counts.into_iter().sum();
+    tracing::info!(
+        total_accepted = total.accepted,
+        total_timed_out = total.timed_out,
+        total_failed = total.failed,
+        total_cut = total.cut,
+        total_active = total.active,
+        total_limit = total.limit,
+        total_at_limit = total.at_limit,
+        total_accept_waits = total.accept_waits,
+        total_received_bytes = total.received_bytes,
+        total_sent_bytes = total.sent_bytes,
+        "all workers"
+    );
 }
 
 /// Runs one worker on a thread of its own, and tells how it stopped.
@@ -431,7 +455,8 @@ fn size(config: &Config, descriptor_limit: usize) -> (usize, usize) {
     }
     let max_connections = asked
         .unwrap_or(affordable.min(MOST_CONNECTIONS))
-        .min(bearable);
+        .min(bearable)
+        .min(engine.most_at_once().saturating_mul(workers));
     // Every worker has room for at least one connection.
     (workers.min(max_connections), max_connections)
 }

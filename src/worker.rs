@@ -1,7 +1,7 @@
 //! What every engine is handed: the limits, the signal to stop, the counters.
 
 use std::io;
-use std::iter;
+use std::iter::{self, Sum};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -70,32 +70,90 @@ const PAUSES: usize = 16;
 /// What happened on one worker's connections so far.
 ///
 /// On a cache line of its own (two, for the prefetcher), so that workers do not slow each other.
-#[derive(Debug, Default)]
+/// What counts bytes has another one: peers look at `active` when they accept, and need not wait
+/// for a line that changes with every message.
+#[derive(Debug)]
 #[repr(align(128))]
 pub struct Counters {
+    limit: usize,
     active: AtomicUsize,
     accepted: AtomicU64,
+    accept_waits: AtomicU64,
     timed_out: AtomicU64,
     failed: AtomicU64,
+    cut: AtomicU64,
     stopped: AtomicBool,
+    /// What has been moved.
+    pub traffic: Traffic,
 }
 
-/// How a connection ended, other than by its client closing or by the drain's deadline.
+/// Bytes that one worker has moved so far.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Traffic {
+    /// From clients.
+    pub received: Bytes,
+    /// To clients, the greeting included: those that the kernel has taken.
+    pub sent: Bytes,
+}
+
+/// A sum of bytes that any thread may read at any time.
+#[derive(Debug, Default)]
+pub struct Bytes(AtomicU64);
+
+impl Bytes {
+    /// Adds, on the only thread that adds to this sum: two plain instructions, where `fetch_add`
+    /// is a locked one that costs more than everything else there is to count.
+    pub fn add(&self, bytes: usize) {
+        self.0.store(self.get() + bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Adds, on one of several threads that do.
+    pub fn add_shared(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// The client closed, or the server's drain did.
+    /// The client closed.
     Closed,
     /// No byte moved for the idle timeout.
     TimedOut,
     /// The socket failed: the client reset the connection, or the network did.
     Failed,
+    /// The drain's deadline came first.
+    Cut,
 }
 
 impl Counters {
-    /// A connection has been accepted.
+    /// Nothing has happened yet on a worker that serves at most `limit` connections at once.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            active: AtomicUsize::new(0),
+            accepted: AtomicU64::new(0),
+            accept_waits: AtomicU64::new(0),
+            timed_out: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            cut: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+            traffic: Traffic::default(),
+        }
+    }
+
+    /// A connection has been accepted. With the last one that the limit allows, the worker stops
+    /// accepting.
     pub fn opened(&self) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
-        self.active.fetch_add(1, Ordering::Relaxed);
+        if self.active.fetch_add(1, Ordering::Relaxed) + 1 >= self.limit {
+            self.accept_waits.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// A connection that was accepted is closed.
@@ -104,6 +162,7 @@ impl Counters {
             Ended::Closed => {}
             Ended::TimedOut => _ = self.timed_out.fetch_add(1, Ordering::Relaxed),
             Ended::Failed => _ = self.failed.fetch_add(1, Ordering::Relaxed),
+            Ended::Cut => _ = self.cut.fetch_add(1, Ordering::Relaxed),
         }
         self.active.fetch_sub(1, Ordering::Relaxed);
     }
@@ -113,24 +172,74 @@ impl Counters {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
+    /// The most connections that may be open at once.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Connections open now.
     pub fn active(&self) -> usize {
         self.active.load(Ordering::Relaxed)
     }
 
+    /// All of them, each as it is at some moment during this call.
+    pub fn count(&self) -> Count {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let active = self.active();
+        Count {
+            accepted: of(&self.accepted),
+            active,
+            limit: self.limit,
+            at_limit: usize::from(active >= self.limit),
+            accept_waits: of(&self.accept_waits),
+            timed_out: of(&self.timed_out),
+            failed: of(&self.failed),
+            cut: of(&self.cut),
+            received_bytes: self.traffic.received.get(),
+            sent_bytes: self.traffic.sent.get(),
+        }
+    }
+}
+
+/// What [`Counters`] say, of one worker or summed up over several.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
     /// Connections accepted since the start.
-    pub fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
-    }
-
+    pub accepted: u64,
+    /// Connections open now.
+    pub active: usize,
+    /// The most that may be.
+    pub limit: usize,
+    /// Workers at their limit now: they accept nobody until somebody leaves.
+    pub at_limit: usize,
+    /// How often a worker stopped accepting because it had reached its limit.
+    pub accept_waits: u64,
     /// Connections closed by the idle timeout.
-    pub fn timed_out(&self) -> u64 {
-        self.timed_out.load(Ordering::Relaxed)
-    }
+    pub timed_out: u64,
+    /// Connections ended by a socket error, such as a reset by the client.
+    pub failed: u64,
+    /// Connections closed by the drain's deadline.
+    pub cut: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Bytes sent, greetings included.
+    pub sent_bytes: u64,
+}
 
-    /// Connections ended by a socket error.
-    pub fn failed(&self) -> u64 {
-        self.failed.load(Ordering::Relaxed)
+impl Sum for Count {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |sum, count| Self {
+            accepted: sum.accepted + count.accepted,
+            active: sum.active + count.active,
+            limit: sum.limit + count.limit,
+            at_limit: sum.at_limit + count.at_limit,
+            accept_waits: sum.accept_waits + count.accept_waits,
+            timed_out: sum.timed_out + count.timed_out,
+            failed: sum.failed + count.failed,
+            cut: sum.cut + count.cut,
+            received_bytes: sum.received_bytes + count.received_bytes,
+            sent_bytes: sum.sent_bytes + count.sent_bytes,
+        })
     }
 }
 
@@ -306,7 +415,10 @@ mod tests {
     }
 
     fn worker(max_connections: usize, active: &[usize]) -> Worker {
-        let crew: Vec<_> = active.iter().map(|_| Counters::default()).collect();
+        let crew: Vec<_> = active
+            .iter()
+            .map(|_| Counters::new(max_connections))
+            .collect();
         for (counters, &active) in crew.iter().zip(active) {
             (0..active).for_each(|_| counters.opened());
         }
@@ -323,6 +435,37 @@ mod tests {
             crew: crew.into(),
             ready: Box::new(|| ()),
         }
+    }
+
+    #[test]
+    fn counters_tell_how_connections_ended_and_how_often_the_limit_was_reached() {
+        let counters = Counters::new(2);
+        counters.opened();
+        assert_eq!(counters.count().accept_waits, 0);
+        counters.opened();
+        assert_eq!(counters.count().at_limit, 1);
+        counters.closed(Ended::TimedOut);
+        assert_eq!(counters.count().at_limit, 0);
+        counters.opened();
+        counters.closed(Ended::Failed);
+        counters.closed(Ended::Cut);
+        counters.traffic.received.add(5);
+        counters.traffic.received.add_shared(2);
+        counters.traffic.sent.add(3);
+        let expected = Count {
+            accepted: 3,
+            limit: 2,
+            accept_waits: 2,
+            timed_out: 1,
+            failed: 1,
+            cut: 1,
+            received_bytes: 7,
+            sent_bytes: 3,
+            ..Count::default()
+        };
+        assert_eq!(counters.count(), expected);
+        let both: Count = [expected, expected].into_iter().sum();
+        assert_eq!((both.accepted, both.limit, both.sent_bytes), (6, 4, 6));
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! What the two blocking engines share: an accept that minds the limits, and a table of open
-//! connections through which a deadline reaches threads that block in system calls.
+//! What the two blocking engines share: an accept that minds the limits, a table of open
+//! connections through which a deadline reaches threads that block in system calls, and a stream
+//! that counts.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::Shutdown as Direction;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -11,7 +12,7 @@ use slab::Slab;
 use socket2::Socket;
 
 use crate::shutdown::Event;
-use crate::worker::{Accepting, Ended, OnFailure, Worker};
+use crate::worker::{Accepting, Ended, OnFailure, Traffic, Worker};
 
 /// The connections that one worker has open.
 pub(super) struct Open<'a> {
@@ -104,16 +105,21 @@ impl<'a> Open<'a> {
     }
 
     /// Holds a connection's `conversation` to its end, with the idle timeout in force, and closes.
-    pub(super) fn serve(&self, key: Key, conversation: impl FnOnce(&Socket) -> io::Result<()>) {
+    pub(super) fn serve(&self, key: Key, conversation: impl FnOnce(Stream<'_>) -> io::Result<()>) {
         let mut place = self.place(key);
         let socket = Arc::clone(&self.lock()[key.0]);
+        let stream = Stream {
+            socket: &socket,
+            traffic: &self.worker.counters().traffic,
+        };
         let result = self
             .limit_waiting(&socket)
-            .and_then(|()| conversation(&socket));
+            .and_then(|()| conversation(stream));
         place.ended = match result {
-            Ok(()) => Ended::Closed,
             // SO_RCVTIMEO or SO_SNDTIMEO has passed and not a byte was moved, see socket(7).
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ended::TimedOut,
+            _ if self.worker.shutdown.cut.is_set() => Ended::Cut,
+            Ok(()) => Ended::Closed,
             Err(error) => {
                 tracing::debug!(%error, "connection failed");
                 Ended::Failed
@@ -185,19 +191,44 @@ pub(super) struct Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.open.lock().remove(self.key.0);
+        // In this order, so that whoever is accepted in its place is not one too many.
         self.open.worker.counters().closed(self.ended);
+        self.open.lock().remove(self.key.0);
         self.open.changed.notify_all();
     }
 }
 
-/// `recv(2)` that a signal does not end: with SO_RCVTIMEO set, SA_RESTART does not apply, see
-/// `signal(7)`.
-pub(super) fn receive(mut socket: &Socket, buf: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match io::Read::read(&mut socket, buf) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
+/// A connection's socket, which counts what it moves.
+pub(super) struct Stream<'a> {
+    socket: &'a Socket,
+    traffic: &'a Traffic,
+}
+
+impl Stream<'_> {
+    /// `recv(2)` that a signal does not end: with SO_RCVTIMEO set, SA_RESTART does not apply, see
+    /// `signal(7)`.
+    pub(super) fn receive(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.socket.read(buf) {
+                Ok(received) => {
+                    self.traffic.received.add_shared(received);
+                    return Ok(received);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
+    }
+}
+
+impl Write for Stream<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let sent = self.socket.write(buf)?;
+        self.traffic.sent.add_shared(sent);
+        Ok(sent)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -31,7 +31,7 @@ use socket2::Socket;
 use crate::buffer;
 use crate::framing::{Framer, GREETING};
 use crate::idle::{self, Quiet};
-use crate::worker::{Door, Ended, Next, Worker};
+use crate::worker::{Door, Ended, Next, Traffic, Worker};
 
 /// Events taken from the kernel with one `epoll_wait(2)`.
 const BATCH: usize = 512;
@@ -222,7 +222,8 @@ impl Service {
             rest: Vec::new(),
         });
         self.worker.counters().opened();
-        let greeted = self.connections[key].send(&self.epoll, key, GREETING);
+        let traffic = &self.worker.counters().traffic;
+        let greeted = self.connections[key].send(&self.epoll, key, GREETING, traffic);
         self.conclude(key, greeted.map(|()| Progress::Waiting));
         Ok(())
     }
@@ -235,7 +236,8 @@ impl Service {
     }
 
     fn handle(&mut self, key: usize) {
-        let progress = self.connections[key].advance(&self.epoll, key, &mut self.buf);
+        let traffic = &self.worker.counters().traffic;
+        let progress = self.connections[key].advance(&self.epoll, key, &mut self.buf, traffic);
         self.conclude(key, progress);
     }
 
@@ -271,16 +273,22 @@ impl Service {
 
     fn close_all(&mut self) {
         for _ in mem::take(&mut self.connections) {
-            self.worker.counters().closed(Ended::Closed);
+            self.worker.counters().closed(Ended::Cut);
         }
     }
 }
 
 impl Connection {
     /// Handles one event: there is something to read, or room for the rest of a reply.
-    fn advance(&mut self, epoll: &OwnedFd, key: usize, buf: &mut [u8]) -> io::Result<Progress> {
+    fn advance(
+        &mut self,
+        epoll: &OwnedFd,
+        key: usize,
+        buf: &mut [u8],
+        traffic: &Traffic,
+    ) -> io::Result<Progress> {
         if !self.rest.is_empty() {
-            self.send_rest(epoll, key)?;
+            self.send_rest(epoll, key, traffic)?;
             return Ok(Progress::Waiting);
         }
         let received = match recv(&self.socket, &mut *buf, RecvFlags::empty()) {
@@ -290,17 +298,24 @@ impl Connection {
             Err(error) => return Err(error.into()),
         };
         self.quiet.moved();
+        traffic.received.add(received);
         let replied = self.framer.feed(&mut buf[..received]);
-        self.send(epoll, key, &buf[..replied])?;
+        self.send(epoll, key, &buf[..replied], traffic)?;
         Ok(Progress::Waiting)
     }
 
     /// Sends what the socket takes of `reply`, and keeps the rest until there is room.
-    fn send(&mut self, epoll: &OwnedFd, key: usize, reply: &[u8]) -> io::Result<()> {
+    fn send(
+        &mut self,
+        epoll: &OwnedFd,
+        key: usize,
+        reply: &[u8],
+        traffic: &Traffic,
+    ) -> io::Result<()> {
         if reply.is_empty() {
             return Ok(());
         }
-        let sent = self.send_now(reply)?;
+        let sent = self.send_now(reply, traffic)?;
         if sent < reply.len() {
             self.rest = reply[sent..].to_vec();
             self.wait_for(epoll, key, EventFlags::OUT)?;
@@ -308,8 +323,8 @@ impl Connection {
         Ok(())
     }
 
-    fn send_rest(&mut self, epoll: &OwnedFd, key: usize) -> io::Result<()> {
-        let sent = self.send_now(&self.rest)?;
+    fn send_rest(&mut self, epoll: &OwnedFd, key: usize, traffic: &Traffic) -> io::Result<()> {
+        let sent = self.send_now(&self.rest, traffic)?;
         self.rest.drain(..sent);
         if self.rest.is_empty() {
             self.rest = Vec::new();
@@ -318,10 +333,11 @@ impl Connection {
         Ok(())
     }
 
-    fn send_now(&self, reply: &[u8]) -> io::Result<usize> {
+    fn send_now(&self, reply: &[u8], traffic: &Traffic) -> io::Result<usize> {
         match send(&self.socket, reply, SendFlags::NOSIGNAL) {
             Ok(sent) => {
                 self.quiet.moved();
+                traffic.sent.add(sent);
                 Ok(sent)
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(0),

@@ -12,7 +12,7 @@ use std::thread;
 
 use socket2::Socket;
 
-use super::blocking::{Open, receive};
+use super::blocking::{Open, Stream};
 use crate::framing::{Framer, GREETING};
 use crate::worker::{Accepting, Worker};
 
@@ -34,23 +34,23 @@ pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
     })
 }
 
-fn converse(socket: &Socket) -> io::Result<()> {
-    send_each(socket, GREETING)?;
+fn converse(mut stream: Stream<'_>) -> io::Result<()> {
+    send_each(&mut stream, GREETING)?;
     let mut framer = Framer::new();
     let mut buf = [0; BUFFER];
     loop {
-        let received = receive(socket, &mut buf)?;
+        let received = stream.receive(&mut buf)?;
         if received == 0 {
             return Ok(());
         }
         let replied = framer.feed(&mut buf[..received]);
-        send_each(socket, &buf[..replied])?;
+        send_each(&mut stream, &buf[..replied])?;
     }
 }
 
 /// One send for each byte.
-fn send_each(mut socket: impl Write, reply: &[u8]) -> io::Result<()> {
-    reply.chunks(1).try_for_each(|byte| socket.write_all(byte))
+fn send_each(mut stream: impl Write, reply: &[u8]) -> io::Result<()> {
+    reply.chunks(1).try_for_each(|byte| stream.write_all(byte))
 }
 
 #[cfg(test)]

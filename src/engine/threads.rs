@@ -9,7 +9,7 @@ use std::thread;
 
 use socket2::Socket;
 
-use super::blocking::{Open, receive};
+use super::blocking::{Open, Stream};
 use crate::buffer;
 use crate::framing::{Framer, GREETING};
 use crate::worker::{Accepting, OnFailure, Worker};
@@ -64,17 +64,17 @@ pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
     })
 }
 
-fn converse(mut socket: &Socket) -> io::Result<()> {
-    socket.write_all(GREETING)?;
+fn converse(mut stream: Stream<'_>) -> io::Result<()> {
+    stream.write_all(GREETING)?;
     let mut framer = Framer::new();
     let mut buf = vec![0; buffer::SMALLEST];
     loop {
-        let received = receive(socket, &mut buf)?;
+        let received = stream.receive(&mut buf)?;
         if received == 0 {
             return Ok(());
         }
         let replied = framer.feed(&mut buf[..received]);
-        socket.write_all(&buf[..replied])?;
+        stream.write_all(&buf[..replied])?;
         let size = buffer::next_size(buf.len(), received);
         if size != buf.len() {
             buf = vec![0; size];

@@ -25,7 +25,7 @@ use super::signal::Signal;
 use crate::buffer;
 use crate::framing::{Framer, GREETING};
 use crate::idle::{self, Quiet};
-use crate::worker::{Accepting, Ended, OnFailure, Worker};
+use crate::worker::{Accepting, Ended, OnFailure, Traffic, Worker};
 
 pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
     runtime()?.block_on(serve(worker, listener))
@@ -117,7 +117,7 @@ impl Service {
             service: Rc::clone(self),
             key: entry.key(),
             quiet: Rc::clone(&quiet),
-            ended: Ended::Closed,
+            ended: None,
         };
         let task = spawn_local(place.serve(stream)).abort_handle();
         entry.insert(Connection { quiet, task });
@@ -152,25 +152,38 @@ struct Place {
     service: Rc<Service>,
     key: usize,
     quiet: Rc<Quiet>,
-    ended: Ended,
+    /// `None` while the conversation goes on, and for ever if it is aborted.
+    ended: Option<Ended>,
 }
 
 impl Place {
     async fn serve(mut self, stream: impl AsyncRead + AsyncWrite + Unpin) {
-        if let Err(error) = converse(stream, &self.quiet).await {
-            tracing::debug!(%error, "connection failed");
-            self.ended = Ended::Failed;
-        }
+        let traffic = &self.service.worker.counters().traffic;
+        let result = converse(stream, &self.quiet, traffic).await;
+        self.ended = Some(match result {
+            Ok(()) => Ended::Closed,
+            Err(error) => {
+                tracing::debug!(%error, "connection failed");
+                Ended::Failed
+            }
+        });
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if self.quiet.is_idle() {
-            self.ended = Ended::TimedOut;
-        }
+        let worker = &self.service.worker;
+        let ended = self.ended.unwrap_or_else(|| {
+            if self.quiet.is_idle() {
+                Ended::TimedOut
+            } else if worker.shutdown.cut.is_set() {
+                Ended::Cut
+            } else {
+                Ended::Failed
+            }
+        });
         self.service.connections.borrow_mut().remove(self.key);
-        self.service.worker.counters().closed(self.ended);
+        worker.counters().closed(ended);
         self.service.closed.notify_one();
     }
 }
@@ -178,8 +191,10 @@ impl Drop for Place {
 async fn converse(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     quiet: &Quiet,
+    traffic: &Traffic,
 ) -> io::Result<()> {
     stream.write_all(GREETING).await?;
+    traffic.sent.add(GREETING.len());
     let mut framer = Framer::new();
     let mut buf = vec![0; buffer::SMALLEST];
     loop {
@@ -188,6 +203,7 @@ async fn converse(
             return Ok(());
         }
         quiet.moved();
+        traffic.received.add(received);
         let replied = framer.feed(&mut buf[..received]);
         let mut rest = &buf[..replied];
         while !rest.is_empty() {
@@ -196,6 +212,7 @@ async fn converse(
                 return Err(io::ErrorKind::WriteZero.into());
             }
             quiet.moved();
+            traffic.sent.add(sent);
             rest = &rest[sent..];
         }
         let size = buffer::next_size(buf.len(), received);

@@ -35,7 +35,7 @@ use super::signal::Signal;
 use crate::buffer;
 use crate::framing::{Framer, GREETING};
 use crate::idle::{self, Quiet};
-use crate::worker::{Accepting, Ended, OnFailure, Worker};
+use crate::worker::{Accepting, Ended, OnFailure, Traffic, Worker};
 
 pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
     // The ring belongs to the thread that makes it: SINGLE_ISSUER.
@@ -152,9 +152,10 @@ impl Service {
             key,
             ended: Ended::Failed,
         };
-        let result = connection.converse().await;
+        let result = connection.converse(&self.worker.counters().traffic).await;
         place.ended = match result {
             _ if connection.quiet.is_idle() => Ended::TimedOut,
+            _ if self.worker.shutdown.cut.is_set() => Ended::Cut,
             Ok(()) => Ended::Closed,
             Err(error) => {
                 tracing::debug!(%error, "connection failed");
@@ -203,8 +204,8 @@ impl Drop for Place<'_> {
 }
 
 impl Connection {
-    async fn converse(&self) -> io::Result<()> {
-        self.send(GREETING).await.0?;
+    async fn converse(&self, traffic: &Traffic) -> io::Result<()> {
+        self.send(GREETING, traffic).await.0?;
         let mut framer = Framer::new();
         let mut buf = Vec::with_capacity(buffer::SMALLEST);
         loop {
@@ -214,11 +215,12 @@ impl Connection {
                 return Ok(());
             }
             self.quiet.moved();
+            traffic.received.add(count);
 
             let mut reply = received;
             let replied = framer.feed(&mut reply);
             reply.truncate(replied);
-            let (result, sent) = self.send(reply).await;
+            let (result, sent) = self.send(reply, traffic).await;
             result?;
 
             let size = buffer::next_size(sent.capacity(), count);
@@ -244,7 +246,7 @@ impl Connection {
 
     /// Sends all of `reply`: with one write, unless the socket's send buffer fills or the write is
     /// interrupted.
-    async fn send<T: BoundedBuf>(&self, reply: T) -> (io::Result<()>, T::Buf) {
+    async fn send<T: BoundedBuf>(&self, reply: T, traffic: &Traffic) -> (io::Result<()>, T::Buf) {
         let mut rest = reply.slice_full();
         while rest.bytes_init() > 0 {
             let (result, slice) = self.stream.write(rest).submit().await;
@@ -252,6 +254,7 @@ impl Connection {
                 Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), slice.into_inner()),
                 Ok(sent) => {
                     self.quiet.moved();
+                    traffic.sent.add(sent);
                     rest = slice.slice(sent..);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => rest = slice,

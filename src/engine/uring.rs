@@ -44,7 +44,7 @@ use crate::buffer;
 use crate::features::{Feature, Features};
 use crate::framing::{Framer, GREETING};
 use crate::idle::{self, Quiet};
-use crate::worker::{Door, Ended, Next, Worker};
+use crate::worker::{Door, Ended, Next, Traffic, Worker};
 
 /// Bytes received in one batch that make a connection a stream. Streams are served better by large
 /// buffers of their own, which also bounds what one of them can have on its way. It still waits
@@ -276,7 +276,7 @@ impl Service<'_> {
                     self.ring.close(stream);
                 }
             }
-            Event::Cut => self.end_where(Ended::Closed, |_| true),
+            Event::Cut => self.end_where(Ended::Cut, |_| true),
         }
     }
 
@@ -364,7 +364,7 @@ impl Service<'_> {
             repeats: false,
             provided: 0,
             finished: false,
-            ended: self.worker.shutdown.cut.is_set().then_some(Ended::Closed),
+            ended: self.worker.shutdown.cut.is_set().then_some(Ended::Cut),
             is_due: true,
         });
         self.due.push(key);
@@ -372,11 +372,15 @@ impl Service<'_> {
 
     fn received(&mut self, key: Key, result: Result<Data, Errno>, more: bool) {
         let Self {
-            ring, connections, ..
+            ring,
+            connections,
+            worker,
+            ..
         } = self;
         let Some(connection) = find(connections, key) else {
             return;
         };
+        let traffic = &worker.counters().traffic;
         if !more {
             connection.receiving = Pending::Idle;
         }
@@ -384,12 +388,12 @@ impl Service<'_> {
             Ok(Data::End) => connection.finished = true,
             Ok(Data::Own(bytes)) => {
                 connection.receive = connection.receive_after(bytes.len(), ring);
-                connection.reply_to(Reply::Own(bytes), ring);
+                connection.reply_to(Reply::Own(bytes), ring, traffic);
             }
             Ok(Data::Provided(mut received)) => {
                 connection.provided += received.len();
                 while let Some(reply) = ring.take(&mut received) {
-                    connection.reply_to(reply, ring);
+                    connection.reply_to(reply, ring, traffic);
                 }
             }
             // Cancelled, or the provided buffers ran out: submitted again when due.
@@ -402,7 +406,10 @@ impl Service<'_> {
 
     fn sent(&mut self, key: Key, result: Result<usize, Errno>, mut replies: Vec<Reply>) {
         let Self {
-            ring, connections, ..
+            ring,
+            connections,
+            worker,
+            ..
         } = self;
         let Some(connection) = find(connections, key) else {
             return;
@@ -411,6 +418,7 @@ impl Service<'_> {
         let mut sent = match result {
             Ok(sent) => {
                 connection.quiet.moved();
+                worker.counters().traffic.sent.add(sent);
                 sent
             }
             Err(Errno::AGAIN | Errno::INTR) => 0,
@@ -433,6 +441,9 @@ impl Service<'_> {
     }
 
     fn sent_waiting(&mut self, key: Key, result: Result<usize, Errno>, mut rest: Vec<u8>) {
+        if let Ok(sent) = result {
+            self.worker.counters().traffic.sent.add(sent);
+        }
         self.change(key, |connection| {
             connection.sending = Sending::Nothing;
             match result {
@@ -525,9 +536,11 @@ fn find(connections: &mut Slab<Connection>, key: Key) -> Option<&mut Connection>
 
 impl Connection {
     /// Turns what was received into the reply, in place, and queues it.
-    fn reply_to(&mut self, mut received: Reply, ring: &mut Ring<'_>) {
+    fn reply_to(&mut self, mut received: Reply, ring: &mut Ring<'_>, traffic: &Traffic) {
         self.quiet.moved();
-        let replied = self.framer.feed(ring.bytes_mut(&mut received));
+        let bytes = ring.bytes_mut(&mut received);
+        traffic.received.add(bytes.len());
+        let replied = self.framer.feed(bytes);
         received.truncate(replied);
         if replied == 0 || self.ended.is_some() {
             ring.release(received);

@@ -5,6 +5,7 @@
 
 mod cli;
 mod conversations;
+mod counters;
 mod faults;
 mod lifecycle;
 mod limits;
@@ -82,6 +83,7 @@ const CASES: &[Case] = &cases![
     faults::late_completions_meet_no_new_connection for Concurrent,
     faults::interrupted_waits_lose_nothing for All,
     faults::interrupted_sends_lose_nothing for All,
+    counters::every_byte_is_counted for All,
     lifecycle::drain_lets_conversations_end for All,
     lifecycle::drain_deadline_closes_the_rest for All,
     lifecycle::drain_timeout_zero_closes_at_once for All,

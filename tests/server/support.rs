@@ -460,6 +460,14 @@ pub(crate) fn logged(log: &str, name: &str) -> Vec<usize> {
         .collect()
 }
 
+/// The last of them.
+pub(crate) fn last_logged(log: &str, name: &str) -> usize {
+    let values = logged(log, name);
+    *values
+        .last()
+        .unwrap_or_else(|| panic!("no {name} in\n{log}"))
+}
+
 /// Waits for an event that announces itself nowhere. Fails the test when it does not happen.
 pub(crate) fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
     let start = Instant::now();
