@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use socket2::Socket;
 
@@ -58,7 +58,7 @@ const DESCRIPTORS_OF_PROCESS: usize = 24;
 const DESCRIPTORS_PER_WORKER: usize = 12;
 
 /// Serves until SIGTERM or SIGINT and to the end of the drain that follows. A second signal exits
-/// the process.
+/// the process. SIGUSR1 has the counters logged, at any time.
 ///
 /// `announce` receives one line, `listening on ENDPOINT`, as soon as clients can connect, and the
 /// service manager hears of it; see [`service_manager`].
@@ -71,6 +71,8 @@ const DESCRIPTORS_PER_WORKER: usize = 12;
 pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
     // First, while the descriptors from 3 on can only be those that were passed.
     let passed = service_manager::passed_socket()?;
+    // Before anything that takes time: SIGUSR1 would end a process that does not handle it.
+    let signals = Signals::new([SIGUSR1]).context("cannot handle signals")?;
     let engine = config.engine;
     let limit = raise_descriptor_limit();
     if let Err(unavailable) = engine.availability() {
@@ -90,7 +92,7 @@ pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
         .map(|index| max_connections / workers + usize::from(index < max_connections % workers))
         .map(Counters::new)
         .collect();
-    forward_signals(events.clone()).context("cannot handle signals")?;
+    forward_signals(signals, events.clone(), Arc::clone(&crew)).context("cannot handle signals")?;
     let mut server = Server {
         engine,
         shutdown: Shutdown::new().context("cannot create a pipe")?,
@@ -145,7 +147,7 @@ enum Event {
     Ready,
     /// The worker with this index is no more.
     Stopped(usize, Result<()>),
-    /// The process was sent this signal.
+    /// The process was sent this signal, which ends it.
     Signal(i32),
 }
 
@@ -339,18 +341,36 @@ fn spawn_worker(
     Ok(())
 }
 
-/// Passes SIGTERM and SIGINT on; the second one exits the process.
-fn forward_signals(events: Sender<Event>) -> Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+/// Passes SIGTERM and SIGINT on from now on; the second one exits the process. At each SIGUSR1 in
+/// `signals` the counters are logged.
+fn forward_signals(
+    mut signals: Signals,
+    events: Sender<Event>,
+    crew: Arc<[Counters]>,
+) -> Result<()> {
+    for signal in [SIGTERM, SIGINT] {
+        signals.add_signal(signal)?;
+    }
+    // On a thread of its own: a log that nobody reads must not keep the other signals waiting.
+    // Until it has been written once, there is no use in asking for it more than once.
+    let (ask, asked) = mpsc::sync_channel(1);
+    thread::Builder::new()
+        .name("counters".to_owned())
+        .spawn(move || asked.iter().for_each(|()| log_counters(&crew, "worker")))?;
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
-            for (count, signal) in signals.forever().enumerate() {
-                if count > 0 {
+            let mut ending = false;
+            for signal in signals.forever() {
+                match signal {
+                    SIGUSR1 => _ = ask.try_send(()),
                     // Not a word: a log that nobody reads would delay it.
-                    std::process::exit(1);
+                    _ if ending => std::process::exit(1),
+                    _ => {
+                        ending = true;
+                        let _ = events.send(Event::Signal(signal));
+                    }
                 }
-                let _ = events.send(Event::Signal(signal));
             }
         })?;
     Ok(())

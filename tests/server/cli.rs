@@ -14,10 +14,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 use serde_json::Value;
 
+use crate::counters;
 use crate::support::{Client, Server, ringlab, unix_endpoint};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let cases: [(&str, fn()); 14] = [
+    let cases: [(&str, fn()); 16] = [
         ("usage_errors_exit_with_2", usage_errors_exit_with_2),
         (
             "addresses_of_others_are_explained",
@@ -40,6 +41,14 @@ pub(crate) fn trials() -> Vec<Trial> {
             other_engines_run_without_io_uring,
         ),
         ("logs_are_json_on_request", logs_are_json_on_request),
+        (
+            "counters_are_fields_of_json_logs",
+            counters::counters_are_fields_of_json_logs,
+        ),
+        (
+            "sigusr1_does_not_disturb_the_start",
+            counters::sigusr1_does_not_disturb_the_start,
+        ),
         (
             "probe_shows_every_feature_and_engine",
             probe_shows_every_feature_and_engine,

@@ -148,6 +148,24 @@ impl Server {
         });
     }
 
+    /// Asks for the counters, and waits for them. Returns all workers' counter with this `name`.
+    pub(crate) fn counter(&self, name: &str) -> usize {
+        let name = format!("total_{name}");
+        let before = logged(&self.log.text(), &name).len();
+        self.signal(Signal::USR1);
+        wait_until("the counters are logged", || {
+            logged(&self.log.text(), &name).len() > before
+        });
+        last_logged(&self.log.text(), &name)
+    }
+
+    /// Waits until that counter has this value.
+    pub(crate) fn wait_for_counter(&self, name: &str, value: usize) {
+        wait_until(&format!("{name} is {value}"), || {
+            self.counter(name) == value
+        });
+    }
+
     /// How many descriptors the server has open.
     pub(crate) fn descriptors(&self) -> usize {
         let path = format!("/proc/{}/fd", self.child.id());
