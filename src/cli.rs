@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
+#[cfg(feature = "metrics")]
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::thread;
 use std::time::Duration;
@@ -83,6 +85,12 @@ struct Serve {
     #[arg(long, value_name = "N", default_value_t = 256,
         value_parser = value_parser!(u32).range(1..=8192))]
     uring_entries: u32,
+
+    /// Serve metrics for Prometheus here, over HTTP at /metrics: `ADDRESS:PORT` (port 0 picks one)
+    /// or `[IPV6]:PORT` [default: do not]
+    #[cfg(feature = "metrics")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = tcp_address)]
+    metrics: Option<SocketAddr>,
 
     #[command(flatten)]
     log: Log,
@@ -183,6 +191,8 @@ impl Serve {
             drain_timeout: self.drain_timeout,
             uring_features: self.uring_features,
             uring_entries: self.uring_entries,
+            #[cfg(feature = "metrics")]
+            metrics: self.metrics,
         }
     }
 }
@@ -223,6 +233,12 @@ fn unix_mode(text: &str) -> Result<u32, String> {
         .and_then(|text| u32::from_str_radix(text, 8).ok())
         .filter(|mode| (0..=0o777).contains(mode))
         .ok_or_else(|| "expected octal digits up to 0777, such as 0600 or 0660".to_owned())
+}
+
+#[cfg(feature = "metrics")]
+fn tcp_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "expected ADDRESS:PORT such as 127.0.0.1:9464, or [IPV6]:PORT".to_owned())
 }
 
 fn idle_timeout(text: &str) -> Result<Duration, String> {

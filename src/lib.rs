@@ -20,6 +20,7 @@
 //! - [`endpoint`] is where to listen, [`service_manager`] what systemd has to do with it, and
 //!   [`server`] puts it all together: bind, start workers,
 //!   wait for a signal, drain, report.
+//! - `metrics` shows the workers' counters to Prometheus (with the feature of that name).
 //! - [`probe`] reports what this machine allows: every feature, every engine, found by trying.
 //! - [`client`] is the client of the tutorial that the protocol comes from.
 //! - [`cli`] is the command line.
@@ -33,6 +34,8 @@ pub mod engine;
 pub mod features;
 pub mod framing;
 pub mod idle;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod probe;
 pub mod server;
 pub mod service_manager;

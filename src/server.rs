@@ -1,6 +1,8 @@
 //! A server from start to end: bind, start workers, wait for the signal, drain, report.
 
 use std::io::{self, Write};
+#[cfg(feature = "metrics")]
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvError, RecvTimeoutError, Sender};
@@ -17,6 +19,8 @@ use crate::diagnosis;
 use crate::endpoint::{Endpoint, Listening, UNIX_MODE};
 use crate::engine::{Engine, uring};
 use crate::features::{Choice, Feature, Features, RingOptions};
+#[cfg(feature = "metrics")]
+use crate::metrics::{self, Exporter};
 use crate::probe::Status;
 use crate::service_manager;
 use crate::shutdown::Shutdown;
@@ -46,6 +50,9 @@ pub struct Config {
     pub uring_features: Choice,
     /// For the engine `uring`: entries of the submission queue.
     pub uring_entries: u32,
+    /// Where to serve metrics; port 0 lets the kernel pick one.
+    #[cfg(feature = "metrics")]
+    pub metrics: Option<SocketAddr>,
 }
 
 /// The most connections that are accepted unless asked for more.
@@ -87,6 +94,8 @@ pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
 
     let (events, inbox) = mpsc::channel();
     let listening = listen(config, passed)?;
+    #[cfg(feature = "metrics")]
+    let exporter = config.metrics.map(Exporter::bind).transpose()?;
     // The shares add up to `max_connections`.
     let crew: Arc<[Counters]> = (0..workers)
         .map(|index| max_connections / workers + usize::from(index < max_connections % workers))
@@ -110,6 +119,13 @@ pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
         max_connections,
         "serving"
     );
+    #[cfg(feature = "metrics")]
+    if let Some(exporter) = exporter {
+        tracing::info!(endpoint = %exporter.address, "metrics");
+        exporter
+            .start(engine, Arc::clone(&server.crew))
+            .context("cannot serve metrics")?;
+    }
     // Whoever started the server may have closed the pipe; that is no reason not to serve.
     let _ = writeln!(announce, "listening on {}", listening.endpoint);
     let _ = announce.flush();
@@ -455,6 +471,8 @@ fn size(config: &Config, descriptor_limit: usize) -> (usize, usize) {
     }
 
     let reserved = DESCRIPTORS_OF_PROCESS + DESCRIPTORS_PER_WORKER * workers;
+    #[cfg(feature = "metrics")]
+    let reserved = reserved + config.metrics.map_or(0, |_| metrics::DESCRIPTORS);
     let affordable = descriptor_limit.saturating_sub(reserved).max(1);
     let bearable = engine.max_connections();
     let asked = config.max_connections;

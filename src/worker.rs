@@ -164,7 +164,8 @@ impl Counters {
             Ended::Failed => _ = self.failed.fetch_add(1, Ordering::Relaxed),
             Ended::Cut => _ = self.cut.fetch_add(1, Ordering::Relaxed),
         }
-        self.active.fetch_sub(1, Ordering::Relaxed);
+        // Whoever sees that it is closed sees everything that was counted for it.
+        self.active.fetch_sub(1, Ordering::Release);
     }
 
     /// The worker is no more: it accepts nothing, so nobody need wait for it.
@@ -185,7 +186,7 @@ impl Counters {
     /// All of them, each as it is at some moment during this call.
     pub fn count(&self) -> Count {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let active = self.active();
+        let active = self.active.load(Ordering::Acquire);
         Count {
             accepted: of(&self.accepted),
             active,

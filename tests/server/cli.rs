@@ -118,6 +118,10 @@ fn usage_errors_exit_with_2() {
         &["serve", "--uring-features", "sqpoll,defer-taskrun"],
         &["serve", "--uring-features", ""],
         &["serve", "--uring-entries", "0"],
+        #[cfg(feature = "metrics")]
+        &["serve", "--metrics", "unix:/metrics"],
+        #[cfg(not(feature = "metrics"))]
+        &["serve", "--metrics", "127.0.0.1:0"],
         &["probe", "--format", "xml"],
         &["client", "localhost"],
         &["client", "localhost", "9090", "-n", "0"],

@@ -9,6 +9,8 @@ mod counters;
 mod faults;
 mod lifecycle;
 mod limits;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod row;
 mod service_manager;
 mod support;
@@ -44,8 +46,8 @@ type Case = (&'static str, For, fn(&Row));
 
 /// Lists functions as cases under their own names.
 macro_rules! cases {
-    ($($module:ident::$case:ident for $rows:ident,)*) => {
-        [$((stringify!($case), For::$rows, $module::$case as fn(&Row))),*]
+    ($($(#[$only:meta])? $module:ident::$case:ident for $rows:ident,)*) => {
+        [$($(#[$only])? (stringify!($case), For::$rows, $module::$case as fn(&Row))),*]
     };
 }
 
@@ -87,6 +89,10 @@ const CASES: &[Case] = &cases![
     counters::every_end_is_counted for All,
     counters::waiting_at_the_limit_is_counted for All,
     counters::sigusr1_disturbs_neither_service_nor_drain for All,
+    #[cfg(feature = "metrics")]
+    metrics::metrics_say_what_the_log_says for All,
+    #[cfg(feature = "metrics")]
+    metrics::hostile_scrapers_disturb_neither_service_nor_exit for All,
     lifecycle::drain_lets_conversations_end for All,
     lifecycle::drain_deadline_closes_the_rest for All,
     lifecycle::drain_timeout_zero_closes_at_once for All,
@@ -108,6 +114,8 @@ fn main() -> ExitCode {
     support::raise_descriptor_limit();
     let mut trials = cli::trials();
     trials.extend(service_manager::trials());
+    #[cfg(feature = "metrics")]
+    trials.extend(metrics::trials());
     for row in rows() {
         for &(name, rows, run) in CASES {
             if rows.covers(&row) {

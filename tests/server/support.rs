@@ -142,6 +142,12 @@ impl Server {
         exit
     }
 
+    /// What it has logged so far.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn log(&self) -> String {
+        self.log.text()
+    }
+
     pub(crate) fn wait_for_log(&self, text: &str) {
         wait_until(&format!("{text:?} is logged"), || {
             self.log.text().contains(text)
