@@ -125,7 +125,7 @@ fn explain_in(error: &io::Error, around: &Surroundings) -> Unavailable {
             "run Linux 5.10 or later",
         ),
         Some(Errno::NOMEM) => unavailable(
-            "no memory for the ring; before Linux 5.12 rings count against the limit on locked \
+            "no memory for the ring; on some kernels rings count against the limit on locked \
              memory (RLIMIT_MEMLOCK)"
                 .to_owned(),
             "raise the limit (ulimit -l, systemd: LimitMEMLOCK=) or use fewer --workers",

@@ -35,7 +35,8 @@ pub struct Report {
     /// The limit on descriptors (RLIMIT_NOFILE).
     pub descriptors: Rlimit,
     /// The limit on locked memory in bytes (RLIMIT_MEMLOCK), against which rings count before
-    /// Linux 5.12.
+    /// Linux 5.12 and on recent kernels (seen on 6.18), unless the process may exceed it
+    /// (CAP_IPC_LOCK).
     pub locked_memory: Rlimit,
     /// The value of `kernel.io_uring_disabled`, where the kernel has it (Linux 6.6).
     pub io_uring_disabled: Option<String>,
@@ -232,7 +233,7 @@ impl fmt::Display for Report {
         }
         entry(f, "descriptors", &show_limit(&self.descriptors))?;
         let memory = show_limit(&self.locked_memory);
-        let note = "bytes; rings count against it before Linux 5.12";
+        let note = "bytes; on some kernels rings count against it";
         entry(f, "locked memory", &format!("{memory} {note}"))?;
         let sysctl = match &self.io_uring_disabled {
             Some(value) => format!(" (kernel.io_uring_disabled={value})"),

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -445,8 +446,14 @@ fn ring_options(config: &Config, unix: bool) -> Result<RingOptions> {
             tracing::warn!("multishot-recv is not for Unix sockets, whose end it can miss");
         }
     }
-    uring::try_features(features).with_context(|| {
-        format!("features that work one by one do not work together: {features}; use fewer")
+    uring::try_features(features).map_err(|error| match error.raw_os_error() {
+        // There is memory for each, and not for all.
+        Some(errno) if Errno::from_raw_os_error(errno) == Errno::NOMEM => {
+            anyhow!(cannot_run(config.engine, &diagnosis::explain(&error)))
+        }
+        _ => anyhow::Error::new(error).context(format!(
+            "features that work one by one do not work together: {features}; use fewer"
+        )),
     })?;
     tracing::info!(%features, entries, "io_uring");
     Ok(RingOptions { features, entries })

@@ -1,10 +1,9 @@
 //! Many clients, most of them up to no good.
 
-use std::io::{ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -233,17 +232,11 @@ pub(crate) fn rings_that_overflow(scale: &Scale) {
 }
 
 /// Where no more threads can be had, connections wait, and the processor is not kept busy.
-///
-/// The limit on processes (RLIMIT_NPROC, see getrlimit(2)) does not bind root: as root the server
-/// runs as another user, from a copy that this user may read.
 pub(crate) fn threads_refused() {
     const THREADS: usize = 8;
     const CLIENTS: usize = 20;
-    let directory = tempfile::tempdir().unwrap();
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let copy = directory.path().join("ringlab-bench");
-    fs::copy(env!("CARGO_BIN_EXE_ringlab-bench"), &copy).unwrap();
-    let server = Server::spawn(&mut limited(&copy, THREADS));
+    let somebody = Somebody::new();
+    let server = Server::spawn(&mut somebody.serve(Engine::Threads, &format!("--nproc={THREADS}")));
     let address = server.address();
 
     let connected: Vec<_> = (0..CLIENTS)
@@ -279,17 +272,64 @@ pub(crate) fn threads_refused() {
     }
 }
 
-fn limited(program: &Path, threads: usize) -> Command {
-    const SOMEBODY: &str = "64321";
-    let mut command = Command::new("prlimit");
-    command.arg(format!("--nproc={threads}:{threads}"));
-    if rustix::process::geteuid().is_root() {
-        command.args(["setpriv", "--reuid", SOMEBODY, "--regid", SOMEBODY]);
-        command.arg("--clear-groups");
+/// Where little or no memory may be locked, rings are made without, or it is said what to do.
+pub(crate) fn locked_memory_refused() {
+    let somebody = Somebody::new();
+    for engine in [Engine::TokioUring, Engine::Uring] {
+        for limit in ["--memlock=0", "--memlock=65536"] {
+            let mut command = somebody.serve(engine, limit);
+            let mut server = command.stderr(Stdio::piped()).spawn().unwrap();
+            let mut line = String::new();
+            let stdout = server.stdout.take().unwrap();
+            BufReader::new(stdout).read_line(&mut line).unwrap();
+            if let Some(address) = line.trim_end().strip_prefix("listening on ") {
+                println!("{engine}: serves with prlimit {limit}");
+                round_trip(&mut greeted(address.parse().unwrap()).unwrap()).unwrap();
+                server.kill().unwrap();
+                server.wait().unwrap();
+                continue;
+            }
+            let output = server.wait_with_output().unwrap();
+            let log = String::from_utf8_lossy(&output.stderr);
+            println!("{engine}: with prlimit {limit}: {log}");
+            assert_eq!(output.status.code(), Some(1), "{log}");
+            for words in ["RLIMIT_MEMLOCK", "ulimit -l", "engines that run here"] {
+                assert!(log.contains(words), "{log}");
+            }
+        }
     }
-    command
-        .arg(program)
-        .args(["serve", "-q", "--engine", "threads"])
-        .args(["--workers", "1", "--listen", "127.0.0.1:0"]);
-    command
+}
+
+/// A user for whom limits hold: root is exempt from those on processes and on locked memory, see
+/// getrlimit(2). As root, servers run as another user, from a copy that this user may read.
+struct Somebody {
+    directory: tempfile::TempDir,
+}
+
+impl Somebody {
+    const ID: &str = "64321";
+
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let copy = directory.path().join("ringlab-bench");
+        fs::copy(env!("CARGO_BIN_EXE_ringlab-bench"), copy).unwrap();
+        Self { directory }
+    }
+
+    /// A server with one worker, under a limit as prlimit(1) takes it.
+    fn serve(&self, engine: Engine, limit: &str) -> Command {
+        let mut command = Command::new("prlimit");
+        command.arg(limit);
+        if rustix::process::geteuid().is_root() {
+            command.args(["setpriv", "--reuid", Self::ID, "--regid", Self::ID]);
+            command.args(["--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]);
+        }
+        command
+            .arg(self.directory.path().join("ringlab-bench"))
+            .args(["serve", "-q", "--workers", "1", "--listen", "127.0.0.1:0"])
+            .args(["--engine", engine.name()])
+            .stdout(Stdio::piped());
+        command
+    }
 }

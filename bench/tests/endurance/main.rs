@@ -124,6 +124,10 @@ fn main() -> ExitCode {
         crowd::threads_refused();
         Ok(())
     }));
+    trials.push(Trial::test("uring::locked_memory_refused", || {
+        crowd::locked_memory_refused();
+        Ok(())
+    }));
     let mut arguments = Arguments::from_args();
     // Each keeps both of two processors busy for much of its time.
     arguments.test_threads.get_or_insert(2);
