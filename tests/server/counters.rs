@@ -147,7 +147,8 @@ pub(crate) fn sigusr1_disturbs_neither_service_nor_drain(row: &Row) {
     });
     let mut client = server.greeted();
     server.signal(Signal::TERM);
-    server.wait_for_log("draining open=1");
+    // The one before may not have been closed yet.
+    server.wait_for_log("draining open=");
     for _ in 0..20 {
         server.signal(Signal::USR1);
         client.round_trip();

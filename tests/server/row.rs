@@ -19,11 +19,6 @@ impl Row {
         self.engine != Engine::Sequential
     }
 
-    /// Whether a connection may be accepted without the engine: by an accept that it submitted.
-    pub(crate) fn accepts_in_the_ring(&self) -> bool {
-        self.engine == Engine::Uring
-    }
-
     /// How much of the `usual` amount of input is enough. With a system call for every byte of a
     /// reply, a tenth meets as many chances to go wrong.
     pub(crate) fn enough(&self, usual: usize) -> usize {
