@@ -72,7 +72,9 @@ fn connect(address: SocketAddr) -> TcpStream {
 /// Head and body of the answer to a request.
 fn ask(address: SocketAddr, request: &str) -> (String, String) {
     let mut stream = connect(address);
-    write!(stream, "{request} HTTP/1.1\r\nHost: {address}\r\n\r\n").expect("it is read");
+    // In one piece: the server answers what it does not like without waiting for more.
+    let request = format!("{request} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("it is read");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an orderly end");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
