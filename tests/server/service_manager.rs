@@ -8,6 +8,7 @@ use std::process::Command;
 
 use libtest_mimic::Trial;
 use ringlab::endpoint::Endpoint;
+use rustix::io::retry_on_intr;
 use rustix::process::Signal;
 use socket2::SockRef;
 
@@ -202,7 +203,8 @@ fn notifications() {
     inbox.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let receive = || {
         let mut message = [0; 4096];
-        let length = inbox.recv(&mut message).expect("a notification");
+        let received = retry_on_intr(|| rustix::io::read(&inbox, &mut message[..]));
+        let length = received.expect("a notification");
         String::from_utf8_lossy(&message[..length]).into_owned()
     };
     let server = Server::spawn(ringlab().env("NOTIFY_SOCKET", &path).args([

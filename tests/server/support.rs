@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use ringlab::endpoint::Endpoint;
 use ringlab::framing::Framer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -296,7 +297,9 @@ impl Client {
     /// A small piece of what has come so far, or of what comes next.
     pub(crate) fn receive_some(&mut self, most: usize) -> Vec<u8> {
         let mut piece = vec![0; most];
-        let received = self.socket.read(&mut piece).expect("an orderly end");
+        // With a timeout set, a read is not restarted after a stop, see signal(7).
+        let received = retry_on_intr(|| rustix::io::read(&self.socket, &mut piece[..]));
+        let received = received.expect("an orderly end");
         piece.truncate(received);
         piece
     }
@@ -344,7 +347,7 @@ impl Client {
 
     /// The server closes, orderly or not, without a greeting.
     pub(crate) fn expect_to_be_turned_away(mut self) {
-        match self.socket.read(&mut [0]) {
+        match self.socket.read_to_end(&mut Vec::new()) {
             Ok(0) => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
             other => panic!("{other:?} where the server should close"),

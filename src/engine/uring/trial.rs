@@ -120,8 +120,9 @@ fn require_prompt_close(
 ) -> io::Result<()> {
     close(ring, server)?;
     client.set_read_timeout(Some(NOTICE))?;
-    match client.read(&mut [0]) {
-        Ok(0) => Ok(()),
+    // Unlike `read`, this goes on when it is interrupted.
+    match client.read_exact(&mut [0]) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
         _ => Err(Errno::INVAL.into()),
     }
 }
