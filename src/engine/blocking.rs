@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown as Direction;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use slab::Slab;
@@ -110,6 +111,7 @@ impl<'a> Open<'a> {
         let socket = Arc::clone(&self.lock()[key.0]);
         let stream = Stream {
             socket: &socket,
+            timeout: self.worker.idle_timeout,
             traffic: &self.worker.counters().traffic,
         };
         let result = self
@@ -201,21 +203,37 @@ impl Drop for Place<'_> {
 /// A connection's socket, which counts what it moves.
 pub(super) struct Stream<'a> {
     socket: &'a Socket,
+    /// What [`Open::limit_waiting`] has set.
+    timeout: Option<Duration>,
     traffic: &'a Traffic,
 }
 
 impl Stream<'_> {
-    /// `recv(2)` that a signal does not end: with SO_RCVTIMEO set, SA_RESTART does not apply, see
-    /// `signal(7)`.
     pub(super) fn receive(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let received = self.retry_on_interruption(|mut socket| socket.read(buf))?;
+        self.traffic.received.add_shared(received);
+        Ok(received)
+    }
+
+    /// With a timeout set, SA_RESTART does not apply, see `signal(7)`, and the timeout starts anew
+    /// with each call: interruptions that come more often must not put it off for ever.
+    fn retry_on_interruption(
+        &self,
+        mut call: impl FnMut(&Socket) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut interrupted = None;
         loop {
-            match self.socket.read(buf) {
-                Ok(received) => {
-                    self.traffic.received.add_shared(received);
-                    return Ok(received);
+            match call(self.socket) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    let first = interrupted.get_or_insert_with(Instant::now);
+                    if self
+                        .timeout
+                        .is_some_and(|timeout| first.elapsed() >= timeout)
+                    {
+                        return Err(io::ErrorKind::WouldBlock.into());
+                    }
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                result => return result,
             }
         }
     }
@@ -223,7 +241,7 @@ impl Stream<'_> {
 
 impl Write for Stream<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let sent = self.socket.write(buf)?;
+        let sent = self.retry_on_interruption(|mut socket| socket.write(buf))?;
         self.traffic.sent.add_shared(sent);
         Ok(sent)
     }

@@ -96,6 +96,23 @@ pub(crate) fn interrupted_waits_lose_nothing(row: &Row) {
     }
 }
 
+pub(crate) fn interruptions_do_not_put_off_the_idle_timeout(row: &Row) {
+    let server = Server::start(row, &["--idle-timeout", "200ms"]);
+    thread::scope(|scope| {
+        let closed = scope.spawn(|| {
+            server.greeted().expect_end();
+            server.greeted().with_small_buffers().send_until_closed();
+        });
+        while !closed.is_finished() {
+            server.signal(Signal::STOP);
+            thread::sleep(Duration::from_millis(10));
+            server.signal(Signal::CONT);
+            thread::sleep(Duration::from_millis(20));
+        }
+        closed.join().expect("the server closes both");
+    });
+}
+
 pub(crate) fn interrupted_sends_lose_nothing(row: &Row) {
     let directory = tempfile::tempdir().expect("a directory for the socket");
     let server = Server::start_on(row, &support::unix_endpoint(directory.path()), &[]);

@@ -84,6 +84,7 @@ const CASES: &[Case] = &cases![
     faults::clients_that_leave_before_they_are_accepted for All,
     faults::late_completions_meet_no_new_connection for Concurrent,
     faults::interrupted_waits_lose_nothing for All,
+    faults::interruptions_do_not_put_off_the_idle_timeout for All,
     faults::interrupted_sends_lose_nothing for All,
     counters::every_byte_is_counted for All,
     counters::every_end_is_counted for All,

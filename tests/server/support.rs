@@ -424,6 +424,18 @@ impl Client {
         sent
     }
 
+    /// Sends messages and reads no reply, until the server closes.
+    pub(crate) fn send_until_closed(&mut self) {
+        let message = [&b"^"[..], &[b'x'; 16 * 1024], b"$"].concat();
+        let error = loop {
+            if let Err(error) = self.socket.write_all(&message) {
+                break error;
+            }
+        };
+        // Not the client's own patience.
+        assert_ne!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+
     /// Sends `input` in pieces of at most `largest` bytes, closes its half, and checks everything
     /// that comes back until the end against the reference.
     pub(crate) fn verify(mut self, input: &[u8], largest: usize, random: &mut fastrand::Rng) {
