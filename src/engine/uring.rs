@@ -11,8 +11,8 @@
 //!
 //! Replies are queued while completions are handled and leave with the same system call that waits
 //! for the next ones. They are sent without waiting (MSG_DONTWAIT), so a send is complete when its
-//! submission is, and its buffer free. If the socket's send buffer is full, what is left of the
-//! reply is copied aside and sent by a second, waiting operation; until that is done, nothing more
+//! submission is, and its buffer free. If the socket's send buffer is full, what is left is moved out
+//! of the shared buffers and sent by a second, waiting operation; until that is done, nothing more
 //! is received from that client. So no client that does not read can keep a shared buffer.
 //!
 //! Everything that may happen to a connection only changes its state; [`Service::advance`] then
@@ -176,8 +176,8 @@ struct Connection {
     sending: Sending,
     /// Replies to send next, all at once.
     replies: Vec<Reply>,
-    /// What the socket had no room for; comes before the replies.
-    rest: Vec<u8>,
+    /// Whether the socket had no room for the last that was sent.
+    stuck: bool,
     /// How to receive next; the pending receive may be of another kind.
     receive: Receive,
     /// Whether the pending receive goes on until it is cancelled.
@@ -246,7 +246,6 @@ impl Service<'_> {
                 result,
                 replies,
             } => self.sent(key, result, replies),
-            Event::SentWaiting { key, result, rest } => self.sent_waiting(key, result, rest),
             Event::CancelledRecv { key, found } => {
                 // It completes by itself, or escaped: then it is cancelled again.
                 self.change(key, |connection| {
@@ -355,7 +354,7 @@ impl Service<'_> {
             receiving: Pending::Idle,
             sending: Sending::Nothing,
             replies: vec![Reply::Static(GREETING)],
-            rest: Vec::new(),
+            stuck: false,
             receive: if self.ring.has(Feature::ProvidedBuffers) {
                 Receive::Repeatedly
             } else {
@@ -388,7 +387,11 @@ impl Service<'_> {
             Ok(Data::End) => connection.finished = true,
             Ok(Data::Own(bytes)) => {
                 connection.receive = connection.receive_after(bytes.len(), ring);
-                connection.reply_to(Reply::Own(bytes), ring, traffic);
+                let received = Reply::Own {
+                    buf: bytes,
+                    sent: 0,
+                };
+                connection.reply_to(received, ring, traffic);
             }
             Ok(Data::Provided(mut received)) => {
                 connection.provided += received.len();
@@ -421,44 +424,30 @@ impl Service<'_> {
                 worker.counters().traffic.sent.add(sent);
                 sent
             }
-            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(Errno::CANCELED | Errno::AGAIN | Errno::INTR) => 0,
             Err(error) => {
                 connection.fail(error);
                 0
             }
         };
-        for reply in replies.drain(..) {
-            let bytes = ring.bytes(&reply);
-            let unsent = bytes.split_at(sent.min(bytes.len())).1;
-            sent -= bytes.len() - unsent.len();
-            connection.rest.extend_from_slice(unsent);
+        let mut done = 0;
+        for reply in &replies {
+            let Some(more) = sent.checked_sub(ring.bytes(reply).len()) else {
+                break;
+            };
+            sent = more;
+            done += 1;
+        }
+        for reply in replies.drain(..done) {
             ring.release(reply);
         }
-        if connection.replies.is_empty() {
-            connection.replies = replies;
+        if let Some(reply) = replies.first_mut() {
+            reply.advance(sent);
         }
+        connection.stuck = !replies.is_empty();
+        replies.append(&mut connection.replies);
+        connection.replies = replies;
         self.change(key, |_| ());
-    }
-
-    fn sent_waiting(&mut self, key: Key, result: Result<usize, Errno>, mut rest: Vec<u8>) {
-        if let Ok(sent) = result {
-            self.worker.counters().traffic.sent.add(sent);
-        }
-        self.change(key, |connection| {
-            connection.sending = Sending::Nothing;
-            match result {
-                Ok(sent) => {
-                    connection.quiet.moved();
-                    rest.drain(..sent);
-                }
-                Err(Errno::CANCELED | Errno::AGAIN | Errno::INTR) => {}
-                Err(error) => connection.fail(error),
-            }
-            if !rest.is_empty() {
-                rest.append(&mut connection.rest);
-                connection.rest = rest;
-            }
-        });
     }
 
     /// Starts whatever a connection's state calls for.
@@ -558,27 +547,23 @@ impl Connection {
 
     /// Sends what there is to send, one send at a time.
     fn send(&mut self, ring: &mut Ring<'_>) {
-        let is_waiting = matches!(self.sending, Sending::Waiting | Sending::Cancelled);
-        if is_waiting || !self.rest.is_empty() {
-            // Who waits does so with memory of its own.
-            for reply in self.replies.drain(..) {
-                self.rest.extend_from_slice(ring.bytes(&reply));
-                ring.release(reply);
+        if self.stuck {
+            // Shared buffers are for those whose replies leave at once.
+            for reply in &mut self.replies {
+                ring.make_own(reply);
             }
         }
-        // Shared buffers are for those whose replies leave at once.
-        debug_assert!(self.replies.is_empty() || !is_waiting && self.rest.is_empty());
-        if self.sending != Sending::Nothing {
+        if self.sending != Sending::Nothing || self.replies.is_empty() {
             return;
         }
-        if !self.rest.is_empty() {
-            ring.send_waiting(self.key, &self.stream, mem::take(&mut self.rest));
+        let later = self
+            .replies
+            .split_off(self.replies.len().min(ring::MOST_PARTS));
+        let replies = mem::replace(&mut self.replies, later);
+        if self.stuck {
+            ring.send_waiting(self.key, &self.stream, replies);
             self.sending = Sending::Waiting;
-        } else if !self.replies.is_empty() {
-            let rest = self
-                .replies
-                .split_off(self.replies.len().min(ring::MOST_PARTS));
-            let replies = mem::replace(&mut self.replies, rest);
+        } else {
             ring.send(self.key, &self.stream, replies);
             self.sending = Sending::Promptly;
         }
@@ -646,7 +631,7 @@ mod tests {
             receiving: Pending::Idle,
             sending: Sending::Nothing,
             replies: Vec::new(),
-            rest: Vec::new(),
+            stuck: false,
             receive: Receive::Repeatedly,
             repeats: false,
             provided: 0,

@@ -98,7 +98,7 @@ pub(crate) fn every_end_is_counted(row: &Row) {
     if row.concurrent() {
         rest.push(server.greeted());
     }
-    assert_eq!(server.counter("active"), rest.len());
+    server.wait_for_counter("active", rest.len());
     server.signal(Signal::TERM);
     let exit = server.exit();
     assert_eq!(exit.code, Some(0), "{}", exit.log);
@@ -153,7 +153,7 @@ pub(crate) fn sigusr1_disturbs_neither_service_nor_drain(row: &Row) {
         server.signal(Signal::USR1);
         client.round_trip();
     }
-    assert_eq!(server.counter("active"), 1);
+    server.wait_for_counter("active", 1);
     client.half_close();
     client.expect_end();
     let exit = server.exit();

@@ -59,6 +59,13 @@ impl Chunk {
     pub(super) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len as u32);
     }
+
+    /// Forgets the first `len` bytes.
+    pub(super) fn advance(&mut self, len: usize) {
+        let len = self.len.min(len as u32);
+        self.start += len;
+        self.len -= len;
+    }
 }
 
 /// What a completed receive has brought: one chunk, or several when the kernel filled a bundle of

@@ -102,8 +102,11 @@ macro_rules! on {
 pub(super) enum Reply {
     /// In the provided buffer in which it arrived.
     Chunk(Chunk),
-    /// In the connection's own buffer in which it arrived.
-    Own(Vec<u8>),
+    /// In a buffer of the connection's own, behind `sent` bytes that have left.
+    Own {
+        buf: Vec<u8>,
+        sent: usize,
+    },
     Static(&'static [u8]),
 }
 
@@ -112,8 +115,17 @@ impl Reply {
     pub(super) fn truncate(&mut self, len: usize) {
         match self {
             Self::Chunk(chunk) => chunk.truncate(len),
-            Self::Own(bytes) => bytes.truncate(len),
+            Self::Own { buf, sent } => buf.truncate(*sent + len),
             Self::Static(bytes) => *bytes = &bytes[..len.min(bytes.len())],
+        }
+    }
+
+    /// Forgets the first `len` bytes.
+    pub(super) fn advance(&mut self, len: usize) {
+        match self {
+            Self::Chunk(chunk) => chunk.advance(len),
+            Self::Own { buf, sent } => *sent = buf.len().min(*sent + len),
+            Self::Static(bytes) => *bytes = &bytes[len.min(bytes.len())..],
         }
     }
 }
@@ -160,12 +172,6 @@ pub(super) enum Event {
         result: Result<usize, Errno>,
         replies: Vec<Reply>,
     },
-    /// So many bytes of the rest are in the socket's send buffer.
-    SentWaiting {
-        key: Key,
-        result: Result<usize, Errno>,
-        rest: Vec<u8>,
-    },
     /// The attempt to cancel a receive has an answer: whether it was found.
     CancelledRecv { key: Key, found: bool },
     /// As above, for a send.
@@ -186,7 +192,7 @@ pub(super) enum Event {
 #[derive(Default)]
 struct Lent {
     recv: Option<Receiving>,
-    send: Option<Sending>,
+    send: Option<(Vec<Reply>, Option<Box<Message>>)>,
 }
 
 enum Receiving {
@@ -195,15 +201,7 @@ enum Receiving {
     Own(Vec<u8>),
 }
 
-enum Sending {
-    Replies {
-        replies: Vec<Reply>,
-        /// What `sendmsg` reads, if there are several.
-        _message: Option<Box<Message>>,
-    },
-    Rest(Vec<u8>),
-}
-
+/// What `sendmsg` reads: where several replies are.
 struct Message {
     header: libc::msghdr,
     _parts: Vec<libc::iovec>,
@@ -321,7 +319,7 @@ impl<'r> Ring<'r> {
     pub(super) fn bytes<'b>(&'b self, reply: &'b Reply) -> &'b [u8] {
         match reply {
             Reply::Chunk(chunk) => self.pool.as_ref().map_or(&[], |pool| pool.bytes(chunk)),
-            Reply::Own(bytes) => bytes,
+            Reply::Own { buf, sent } => &buf[*sent..],
             Reply::Static(bytes) => bytes,
         }
     }
@@ -333,7 +331,7 @@ impl<'r> Ring<'r> {
                 Some(pool) => pool.bytes_mut(chunk),
                 None => &mut [],
             },
-            Reply::Own(bytes) => bytes,
+            Reply::Own { buf, sent } => &mut buf[*sent..],
             Reply::Static(_) => &mut [],
         }
     }
@@ -342,6 +340,15 @@ impl<'r> Ring<'r> {
     pub(super) fn release(&mut self, reply: Reply) {
         if let (Reply::Chunk(chunk), Some(pool)) = (reply, &mut self.pool) {
             pool.give_back(chunk);
+        }
+    }
+
+    /// Moves a reply out of the provided buffers.
+    pub(super) fn make_own(&mut self, reply: &mut Reply) {
+        if let Reply::Chunk(_) = reply {
+            let buf = self.bytes(reply).to_vec();
+            let chunk = mem::replace(reply, Reply::Own { buf, sent: 0 });
+            self.release(chunk);
         }
     }
 
@@ -429,7 +436,23 @@ impl<'r> Ring<'r> {
     ///
     /// It completes with the submission.
     pub(super) fn send(&mut self, key: Key, stream: &Stream, replies: Vec<Reply>) {
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        self.submit_send(Op::Send, libc::MSG_DONTWAIT, key, stream, replies);
+    }
+
+    /// As [`Ring::send`], but waits until the socket has room.
+    pub(super) fn send_waiting(&mut self, key: Key, stream: &Stream, replies: Vec<Reply>) {
+        self.submit_send(Op::SendWaiting, 0, key, stream, replies);
+    }
+
+    fn submit_send(
+        &mut self,
+        op: Op,
+        flags: libc::c_int,
+        key: Key,
+        stream: &Stream,
+        replies: Vec<Reply>,
+    ) {
+        let flags = flags | libc::MSG_NOSIGNAL;
         let (entry, message) = if let [reply] = replies.as_slice() {
             let part = self.part(reply);
             let (start, len) = (part.iov_base.cast(), part.iov_len as u32);
@@ -442,24 +465,11 @@ impl<'r> Ring<'r> {
             let send = on!(stream, |fd| opcode::SendMsg::new(fd, header));
             (send.flags(flags as u32).build(), Some(message))
         };
-        self.lend_for_send(
-            key,
-            Sending::Replies {
-                replies,
-                _message: message,
-            },
-        );
-        self.push(entry, Op::Send, key);
-    }
-
-    /// Waits until the socket has room, and sends what it has room for of `rest`.
-    pub(super) fn send_waiting(&mut self, key: Key, stream: &Stream, rest: Vec<u8>) {
-        let (start, len) = (rest.as_ptr(), u32::try_from(rest.len()).unwrap_or(u32::MAX));
-        let entry = on!(stream, |fd| opcode::Send::new(fd, start, len))
-            .flags(libc::MSG_NOSIGNAL)
-            .build();
-        self.lend_for_send(key, Sending::Rest(rest));
-        self.push(entry, Op::SendWaiting, key);
+        let lent = self.lent(key);
+        assert!(lent.send.is_none(), "one send at a time");
+        lent.send = Some((replies, message));
+        self.in_flight += 1;
+        self.push(entry, op, key);
     }
 
     /// Makes a pending accept complete, unless it does so anyway.
@@ -658,14 +668,12 @@ impl<'r> Ring<'r> {
             }
             Op::Send | Op::SendWaiting => {
                 self.in_flight -= 1;
-                let result = result.map(|sent| sent as usize);
-                match self.lent(key).send.take().expect("a send is in flight") {
-                    Sending::Replies { replies, .. } => Event::Sent {
-                        key,
-                        result,
-                        replies,
-                    },
-                    Sending::Rest(rest) => Event::SentWaiting { key, result, rest },
+                let lent = self.lent(key).send.take();
+                let (replies, _) = lent.expect("a send is in flight");
+                Event::Sent {
+                    key,
+                    result: result.map(|sent| sent as usize),
+                    replies,
                 }
             }
             Op::CancelAccept => Event::CancelledAccept { found },
@@ -719,13 +727,6 @@ impl<'r> Ring<'r> {
         let lent = self.lent(key);
         assert!(lent.recv.is_none(), "one receive at a time");
         lent.recv = Some(receiving);
-        self.in_flight += 1;
-    }
-
-    fn lend_for_send(&mut self, key: Key, sending: Sending) {
-        let lent = self.lent(key);
-        assert!(lent.send.is_none(), "one send at a time");
-        lent.send = Some(sending);
         self.in_flight += 1;
     }
 
