@@ -13,8 +13,9 @@ pub const SMALLEST: usize = 512;
 /// messages, and the longest message that is answered with one read and one write.
 pub const WAITING: usize = 4 * 1024;
 
-/// Bytes that a bulk stream moves with one system call at most, and the bound on what a client
-/// that does not read its replies can make the server hold.
+/// Bytes that a bulk stream moves with one system call at most. A client that does not read its
+/// replies makes the server hold one buffer of this size; `uring`, which receives while it sends,
+/// two.
 pub const LARGEST: usize = 64 * 1024;
 
 /// How much a buffer grows at once: two steps lead from any size to the largest.

@@ -244,13 +244,13 @@ impl Server {
         // Pending accepts fail now. This comes second, so that whoever sees one fail finds the
         // reason.
         listening.close();
+        let deadline = Instant::now().checked_add(timeout);
         // Last, because whoever reads the log may be in no hurry.
         let signal = signal.map_or("none", signal_name);
         let open = self.active();
         tracing::info!(open, ?timeout, signal, "draining");
         service_manager::stopping(open);
 
-        let deadline = Instant::now().checked_add(timeout);
         while self.running > 0 {
             let event = match deadline.filter(|_| !self.shutdown.cut.is_set()) {
                 Some(deadline) => {
@@ -264,8 +264,8 @@ impl Server {
                 Ok(Event::Stopped(index, result)) => self.stopped(index, result),
                 Err(RecvTimeoutError::Timeout) => {
                     let cut = self.active();
-                    tracing::warn!(cut, "drain timeout passed, closing the connections left");
                     self.shutdown.cut.set();
+                    tracing::warn!(cut, "drain timeout passed, closing the connections left");
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }

@@ -15,8 +15,9 @@ use crate::engine::Engine;
 
 /// The listening socket that was passed to this process, if one was; see `sd_listen_fds(3)`.
 ///
-/// It takes the variables of that protocol out of the environment, so it is to be called once,
-/// before any other thread is started and any descriptor opened.
+/// It takes LISTEN_FDS and LISTEN_PID out of the environment, so it is to be called once, before
+/// any other thread is started and any descriptor opened. A number of sockets without LISTEN_PID is
+/// taken to be for this process.
 ///
 /// # Errors
 ///

@@ -168,9 +168,12 @@ impl Counters {
         self.active.fetch_sub(1, Ordering::Release);
     }
 
-    /// The worker is no more: it accepts nothing, so nobody need wait for it.
+    /// The worker is no more: it accepts nothing, so nobody need wait for it. If it has not stopped
+    /// by itself, its connections have failed.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+        let left = self.active.swap(0, Ordering::Relaxed);
+        self.failed.fetch_add(left as u64, Ordering::Relaxed);
     }
 
     /// The most connections that may be open at once.

@@ -2,13 +2,15 @@
 //! connections through which a deadline reaches threads that block in system calls, and a stream
 //! that counts.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::Shutdown as Direction;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use slab::Slab;
 use socket2::Socket;
 
@@ -163,6 +165,9 @@ impl<'a> Open<'a> {
         }
     }
 
+    /// The kernel counts a timeout per call: a send that moves a part of its bytes and then waits
+    /// in vain comes back as a success, and the next one waits again. So a client that never reads
+    /// is closed after one to two idle timeouts.
     fn limit_waiting(&self, socket: &Socket) -> io::Result<()> {
         socket.set_read_timeout(self.worker.idle_timeout)?;
         socket.set_write_timeout(self.worker.idle_timeout)
@@ -210,30 +215,35 @@ pub(super) struct Stream<'a> {
 
 impl Stream<'_> {
     pub(super) fn receive(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let received = self.retry_on_interruption(|mut socket| socket.read(buf))?;
+        let received = self.retry_on_interruption(|waits| {
+            let flags = if waits {
+                RecvFlags::empty()
+            } else {
+                RecvFlags::DONTWAIT
+            };
+            let (received, _) = recv(self.socket, &mut *buf, flags)?;
+            Ok(received)
+        })?;
         self.traffic.received.add_shared(received);
         Ok(received)
     }
 
     /// With a timeout set, SA_RESTART does not apply, see `signal(7)`, and the timeout starts anew
-    /// with each call: interruptions that come more often must not put it off for ever.
+    /// with each call: interruptions that come more often must not put it off for ever. The last
+    /// call does not wait, but takes what has come while the process was stopped.
     fn retry_on_interruption(
         &self,
-        mut call: impl FnMut(&Socket) -> io::Result<usize>,
+        mut call: impl FnMut(bool) -> Result<usize, Errno>,
     ) -> io::Result<usize> {
+        let mut waits = true;
         let mut interrupted = None;
         loop {
-            match call(self.socket) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+            match call(waits) {
+                Err(Errno::INTR) => {
                     let first = interrupted.get_or_insert_with(Instant::now);
-                    if self
-                        .timeout
-                        .is_some_and(|timeout| first.elapsed() >= timeout)
-                    {
-                        return Err(io::ErrorKind::WouldBlock.into());
-                    }
+                    waits = self.timeout.is_none_or(|timeout| first.elapsed() < timeout);
                 }
-                result => return result,
+                result => return Ok(result?),
             }
         }
     }
@@ -241,7 +251,14 @@ impl Stream<'_> {
 
 impl Write for Stream<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let sent = self.retry_on_interruption(|mut socket| socket.write(buf))?;
+        let sent = self.retry_on_interruption(|waits| {
+            let flags = if waits {
+                SendFlags::NOSIGNAL
+            } else {
+                SendFlags::NOSIGNAL | SendFlags::DONTWAIT
+            };
+            send(self.socket, buf, flags)
+        })?;
         self.traffic.sent.add_shared(sent);
         Ok(sent)
     }

@@ -108,10 +108,11 @@ pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
 }
 
 /// Places in the file table. The kernel makes it no larger than the limit on descriptors, which
-/// has no other effect on it.
+/// has no other effect on it, and than 2^20 (IORING_MAX_FIXED_FILES).
 fn file_table(connections: usize) -> u32 {
+    const MOST: u32 = 1 << 20;
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+    let limit = u32::try_from(limit).unwrap_or(u32::MAX).min(MOST);
     u32::try_from(connections).unwrap_or(u32::MAX).min(limit)
 }
 

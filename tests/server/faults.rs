@@ -113,6 +113,19 @@ pub(crate) fn interruptions_do_not_put_off_the_idle_timeout(row: &Row) {
     });
 }
 
+pub(crate) fn what_comes_while_the_server_is_stopped_is_answered(row: &Row) {
+    let server = Server::start(row, &["--idle-timeout", "3s"]);
+    let mut client = server.greeted();
+    // For longer than the timeout, and not for the first time.
+    server.signal(Signal::STOP);
+    server.signal(Signal::CONT);
+    server.signal(Signal::STOP);
+    client.send(b"^ringlab$");
+    thread::sleep(Duration::from_millis(3200));
+    server.signal(Signal::CONT);
+    client.expect(b"sjohmbc");
+}
+
 pub(crate) fn interrupted_sends_lose_nothing(row: &Row) {
     let directory = tempfile::tempdir().expect("a directory for the socket");
     let server = Server::start_on(row, &support::unix_endpoint(directory.path()), &[]);

@@ -85,6 +85,7 @@ const CASES: &[Case] = &cases![
     faults::late_completions_meet_no_new_connection for Concurrent,
     faults::interrupted_waits_lose_nothing for All,
     faults::interruptions_do_not_put_off_the_idle_timeout for All,
+    faults::what_comes_while_the_server_is_stopped_is_answered for All,
     faults::interrupted_sends_lose_nothing for All,
     counters::every_byte_is_counted for All,
     counters::every_end_is_counted for All,

@@ -1,12 +1,15 @@
 //! A server to talk to, a client to talk with, and ways to wait for what should happen.
 
+#[path = "sockets.rs"]
+mod sockets;
+
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -35,6 +38,7 @@ pub(crate) struct Server {
     child: Child,
     /// As the server has announced it.
     pub(crate) endpoint: Endpoint,
+    stdout: BufReader<ChildStdout>,
     log: Log,
 }
 
@@ -89,17 +93,22 @@ impl Server {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the server can be started");
-        let log = Log::collect(child.stderr.take().expect("stderr is piped"));
+        let mut log = Log::collect(child.stderr.take().expect("stderr is piped"));
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         stdout.read_line(&mut line).expect("stdout can be read");
         let endpoint = line
             .strip_prefix("listening on ")
-            .and_then(|endpoint| endpoint.strip_suffix('\n'))
-            .unwrap_or_else(|| panic!("the first line is {line:?}, log:\n{}", log.text()));
+            .and_then(|endpoint| endpoint.strip_suffix('\n'));
+        let Some(endpoint) = endpoint else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the first line is {line:?}, log:\n{}", log.finish());
+        };
         Self {
             endpoint: endpoint.parse().expect("it announces an endpoint"),
             child,
+            stdout,
             log,
         }
     }
@@ -129,6 +138,10 @@ impl Server {
         });
         let status = status.expect("it has exited");
         assert_eq!(status.signal(), None, "killed by a signal");
+        let mut rest = String::new();
+        let read = self.stdout.read_to_string(&mut rest);
+        read.expect("stdout can be read");
+        assert_eq!(rest, "", "on stdout, after the first line");
         Exit {
             code: status.code(),
             log: self.log.finish(),
@@ -180,9 +193,13 @@ impl Server {
     }
 
     /// Waits until it has as many descriptors open as it had `before`.
+    /// Waits until every connection is closed, and so many descriptors are open as before.
     pub(crate) fn wait_for_descriptors(&self, before: usize) {
         wait_until(&format!("{before} descriptors are open again"), || {
             self.descriptors() <= before
+        });
+        wait_until("the server has closed all sockets", || {
+            sockets::held(&self.endpoint) == 0
         });
     }
 

@@ -285,9 +285,9 @@ fn an_interrupted_comparison_keeps_what_it_has() {
         .unwrap();
     let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
     // The files are there when it has begun, and signals are handled soon after.
-    while !html.exists() || !is_caught(pid, Signal::INT) {
-        std::thread::yield_now();
-    }
+    support::wait_until("it is interruptible", || {
+        html.exists() && is_caught(pid, Signal::INT)
+    });
     kill_process(pid, Signal::INT).unwrap();
     let ran = support::ran(child.wait_with_output().unwrap());
     assert_eq!(ran.code, 1, "{}", ran.stderr);

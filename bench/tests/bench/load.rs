@@ -185,10 +185,10 @@ fn a_server_that_greets_otherwise_is_caught() {
 }
 
 fn resets_early_closes_and_timeouts_are_counted_by_kind() {
-    for (fault, kind) in [
-        (Fault::Reset, "reset"),
-        (Fault::Close, "closed"),
-        (Fault::Silent, "timeout"),
+    for (fault, kind, timeout) in [
+        (Fault::Reset, "reset", "1m"),
+        (Fault::Close, "closed", "1m"),
+        (Fault::Silent, "timeout", "3s"),
     ] {
         let target = faulty::start(fault).to_string();
         let arguments = [
@@ -197,7 +197,7 @@ fn resets_early_closes_and_timeouts_are_counted_by_kind() {
             "--connections",
             "4",
             "--timeout",
-            "500ms",
+            timeout,
         ];
         let summary = load(&target, &arguments).json(1);
         assert_eq!(failures(&summary), [(kind, 1)]);
@@ -315,12 +315,11 @@ fn an_interrupted_load_tells_what_it_has_measured() {
 fn wait_for_connections(endpoint: &str) {
     let port: u16 = endpoint.rsplit(':').next().unwrap().parse().unwrap();
     let remote = format!(":{port:04X} 01 ");
-    while !std::fs::read_to_string("/proc/net/tcp")
-        .unwrap()
-        .contains(&remote)
-    {
-        std::thread::yield_now();
-    }
+    support::wait_until("it is connected", || {
+        std::fs::read_to_string("/proc/net/tcp")
+            .unwrap()
+            .contains(&remote)
+    });
 }
 
 fn connections_beyond_the_descriptor_limit_are_refused_with_a_remedy() {

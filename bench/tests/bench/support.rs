@@ -2,9 +2,14 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
+
+/// Nothing waits this long that works.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a run has printed, and how it ended.
 #[derive(Debug)]
@@ -104,3 +109,12 @@ macro_rules! trials {
     };
 }
 pub(crate) use trials;
+
+/// Waits for an event that announces itself nowhere.
+pub(crate) fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !happened() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        thread::yield_now();
+    }
+}

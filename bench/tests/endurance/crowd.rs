@@ -132,9 +132,7 @@ pub(crate) fn clients_that_never_read(engine: Engine, scale: &Scale) {
     // buffers that connections share.
     let bound = 2 * buffer::LARGEST + (4 << 20) / deaf.len();
     assert!(each <= bound, "{each} bytes each, more than {bound}");
-    wait_until("those who never read have been closed", || {
-        server.descriptors() <= descriptors
-    });
+    server.wait_for_descriptors(descriptors);
     drop(deaf);
     round_trip(&mut greeted(server.address()).unwrap()).unwrap();
 }
@@ -162,16 +160,11 @@ pub(crate) fn connects_and_resets(engine: Engine, scale: &Scale) {
             .set_linger(Some(Duration::ZERO))
             .unwrap();
     };
-    let settled = |descriptors| {
-        wait_until("all places are free again", || {
-            server.descriptors() <= descriptors
-        });
-    };
     round_trip(&mut greeted(address).unwrap()).unwrap();
     let descriptors = server.descriptors();
     // What the allocator keeps, it keeps from here on.
     (0..1000).for_each(|_| reset());
-    settled(descriptors);
+    server.wait_for_descriptors(descriptors);
     let memory = server.memory();
 
     let start = Instant::now();
@@ -187,7 +180,7 @@ pub(crate) fn connects_and_resets(engine: Engine, scale: &Scale) {
         count = count.max(due);
     }
     let rate = count as f64 / start.elapsed().as_secs_f64();
-    settled(descriptors);
+    server.wait_for_descriptors(descriptors);
     let grown = server.memory().saturating_sub(memory);
     println!(
         "{engine}: {count} connects and resets, {rate:.0} per second, cost {} descriptors and \
@@ -235,7 +228,7 @@ pub(crate) fn rings_that_overflow(scale: &Scale) {
 pub(crate) fn threads_refused() {
     const THREADS: usize = 8;
     const CLIENTS: usize = 20;
-    let somebody = Somebody::new();
+    let somebody = Somebody::new("64321");
     let server = Server::spawn(&mut somebody.serve(Engine::Threads, &format!("--nproc={THREADS}")));
     let address = server.address();
 
@@ -274,7 +267,7 @@ pub(crate) fn threads_refused() {
 
 /// Where little or no memory may be locked, rings are made without, or it is said what to do.
 pub(crate) fn locked_memory_refused() {
-    let somebody = Somebody::new();
+    let somebody = Somebody::new("64322");
     for engine in [Engine::TokioUring, Engine::Uring] {
         for limit in ["--memlock=0", "--memlock=65536"] {
             let mut command = somebody.serve(engine, limit);
@@ -303,18 +296,18 @@ pub(crate) fn locked_memory_refused() {
 /// A user for whom limits hold: root is exempt from those on processes and on locked memory, see
 /// getrlimit(2). As root, servers run as another user, from a copy that this user may read.
 struct Somebody {
+    id: &'static str,
     directory: tempfile::TempDir,
 }
 
 impl Somebody {
-    const ID: &str = "64321";
-
-    fn new() -> Self {
+    /// Limits are shared by all that a user runs, so everybody needs a user of their own.
+    fn new(id: &'static str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let copy = directory.path().join("ringlab-bench");
         fs::copy(env!("CARGO_BIN_EXE_ringlab-bench"), copy).unwrap();
-        Self { directory }
+        Self { id, directory }
     }
 
     /// A server with one worker, under a limit as prlimit(1) takes it.
@@ -322,7 +315,7 @@ impl Somebody {
         let mut command = Command::new("prlimit");
         command.arg(limit);
         if rustix::process::geteuid().is_root() {
-            command.args(["setpriv", "--reuid", Self::ID, "--regid", Self::ID]);
+            command.args(["setpriv", "--reuid", self.id, "--regid", self.id]);
             command.args(["--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]);
         }
         command

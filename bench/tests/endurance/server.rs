@@ -13,6 +13,8 @@ use ringlab_bench::load::{Plan, Workload};
 use ringlab_bench::tape::Mix;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::sockets;
+
 /// How long anything may take before it is given up. Nothing waits this long that works.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -83,6 +85,13 @@ impl Server {
         fs::read_dir(self.proc("fd"))
             .expect("the server still runs")
             .count()
+    }
+
+    /// Waits until every connection is closed, and no more than so many descriptors are open.
+    pub(crate) fn wait_for_descriptors(&self, before: usize) {
+        wait_until("all connections are closed", || {
+            self.descriptors() <= before && sockets::held(&self.endpoint) == 0
+        });
     }
 
     /// Its own memory in bytes: resident and not backed by a file.

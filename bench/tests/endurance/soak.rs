@@ -9,7 +9,7 @@ use ringlab_bench::load::{self, Plan, Workload};
 use ringlab_bench::tape::Mix;
 
 use crate::Scale;
-use crate::server::{Server, plan, wait_until};
+use crate::server::{Server, plan};
 
 /// How often the server is looked at.
 const SAMPLES: u32 = 100;
@@ -73,9 +73,7 @@ pub(crate) fn soak(engine: Engine, scale: &Scale) {
         assert!(memory <= MOST_GROWTH, "{memory} bytes a minute");
         assert!(open.abs() <= 1.0, "{open} descriptors a minute");
     }
-    wait_until("all connections are closed", || {
-        server.descriptors() <= descriptors
-    });
+    server.wait_for_descriptors(descriptors);
 }
 
 /// What clients do at the same time, on how many connections, with messages of which sizes.
