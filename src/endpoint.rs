@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -20,6 +20,10 @@ const BACKLOG: i32 = 65_535;
 
 /// The mode of a Unix socket's file unless asked for another: for this user only.
 pub const UNIX_MODE: u32 = 0o600;
+
+/// How long an address may stay in use by a process that was killed: the kernel takes down its
+/// rings, and with them a listener that they were accepting from, some time after the process.
+const LINGERING: Duration = Duration::from_secs(1);
 
 /// How long to wait for the lock that guards the replacement of a stale socket file.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -141,18 +145,31 @@ impl Endpoint {
     ///
     /// SO_REUSEADDR allows a restart while old connections linger in TIME_WAIT; SO_REUSEPORT is
     /// never set, so a second server on the same address fails. The file of a Unix socket on which
-    /// nobody listens any more is replaced.
+    /// nobody listens any more is replaced. An address in use is tried again for a second, because
+    /// a ring may outlive its process for a moment.
     ///
     /// # Errors
     ///
     /// When the address cannot be had: in use (by another process, or, for a Unix socket, by a
     /// file that is no socket), not an address of this host, or not permitted; see `bind(2)`.
     pub fn listen(&self, nodelay: bool, unix_mode: u32) -> Result<Listening> {
-        match self {
+        let listen = || match self {
             Self::Tcp(address) => listen_tcp(*address, nodelay),
             Self::Unix(path) => listen_unix(path, unix_mode),
+        };
+        let deadline = Instant::now() + LINGERING;
+        let mut listening = listen();
+        while listening.as_ref().is_err_and(is_in_use) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(50));
+            listening = listen();
         }
-        .with_context(|| format!("cannot listen on {self}"))
+        if listening.as_ref().is_err_and(is_in_use) {
+            listening = Err(anyhow!(
+                "address already in use: another program listens there, perhaps another ringlab; \
+                 stop it or choose another address with --listen"
+            ));
+        }
+        listening.with_context(|| format!("cannot listen on {self}"))
     }
 }
 
@@ -160,11 +177,8 @@ fn listen_tcp(address: SocketAddr, nodelay: bool) -> Result<Listening> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(nodelay)?;
-    explain(
-        socket
-            .bind(&address.into())
-            .and_then(|()| socket.listen(BACKLOG)),
-    )?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
     let local = socket.local_addr()?;
     let local = local.as_socket().context("the socket has no IP address")?;
     Ok(Listening {
@@ -182,7 +196,7 @@ fn listen_unix(path: &Path, mode: u32) -> Result<Listening> {
     // same moment could do the same and remove what this one has just bound.
     let _lock = lock_directory_of(path)?;
     remove_if_stale(path, &address)?;
-    explain(socket.bind(&address))?;
+    socket.bind(&address)?;
     let file = SocketFile::of(path)?;
     // In between, because bind(2) makes the file as wide as the umask lets it, and until listen(2)
     // connections are refused whatever its mode. A narrower umask would do it as well, but is one
@@ -198,15 +212,10 @@ fn listen_unix(path: &Path, mode: u32) -> Result<Listening> {
     })
 }
 
-/// Says what to do when the address is taken.
-fn explain(bound: io::Result<()>) -> Result<()> {
-    match bound {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => bail!(
-            "address already in use: another program listens there, perhaps another ringlab; \
-             stop it or choose another address with --listen"
-        ),
-        other => Ok(other?),
-    }
+fn is_in_use(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }
 
 /// Holds the lock until dropped. Anyone who may read the directory can lock it, so the wait for

@@ -11,9 +11,9 @@
 //!
 //! Replies are queued while completions are handled and leave with the same system call that waits
 //! for the next ones. They are sent without waiting (MSG_DONTWAIT), so a send is complete when its
-//! submission is, and its buffer free. If the socket's send buffer is full, what is left is moved out
-//! of the shared buffers and sent by a second, waiting operation; until that is done, nothing more
-//! is received from that client. So no client that does not read can keep a shared buffer.
+//! submission is, and its buffer free. If the socket's send buffer is full, what is left is moved
+//! out of the shared buffers and sent by a second, waiting operation; until that is done, nothing
+//! more is received from that client. So no client that does not read can keep a shared buffer.
 //!
 //! Everything that may happen to a connection only changes its state; [`Service::advance`] then
 //! looks at the state and starts what is due. Features that the kernel lacks change a submission
@@ -386,13 +386,9 @@ impl Service<'_> {
         }
         match result {
             Ok(Data::End) => connection.finished = true,
-            Ok(Data::Own(bytes)) => {
-                connection.receive = connection.receive_after(bytes.len(), ring);
-                let received = Reply::Own {
-                    buf: bytes,
-                    sent: 0,
-                };
-                connection.reply_to(received, ring, traffic);
+            Ok(Data::Own(buf)) => {
+                connection.receive = connection.receive_after(buf.len(), ring);
+                connection.reply_to(Reply::Own { buf, sent: 0 }, ring, traffic);
             }
             Ok(Data::Provided(mut received)) => {
                 connection.provided += received.len();

@@ -20,9 +20,9 @@ impl Row {
     }
 
     /// How much of the `usual` amount of input is enough. With a system call for every byte of a
-    /// reply, a tenth meets as many chances to go wrong.
+    /// reply, a thirtieth meets as many chances to go wrong.
     pub(crate) fn enough(&self, usual: usize) -> usize {
-        if self.concurrent() { usual } else { usual / 10 }
+        if self.concurrent() { usual } else { usual / 30 }
     }
 }
 

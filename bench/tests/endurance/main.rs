@@ -64,7 +64,7 @@ const SMALL: Scale = Scale {
 
 const FULL: Scale = Scale {
     strict: true,
-    slow: 9500,
+    slow: 10_000,
     slow_time: Duration::from_secs(20),
     deaf: 1000,
     resets: 20_000,
