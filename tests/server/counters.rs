@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use ringlab::framing::Framer;
 use rustix::process::{Pid, Signal, kill_process};
@@ -142,6 +143,7 @@ pub(crate) fn sigusr1_disturbs_neither_service_nor_drain(row: &Row) {
         let verified = scope.spawn(|| server.greeted().verify(&input, 500, &mut random));
         while !verified.is_finished() {
             server.signal(Signal::USR1);
+            thread::sleep(Duration::from_millis(1));
         }
         verified.join().expect("every byte is right");
     });
@@ -194,6 +196,8 @@ pub(crate) fn sigusr1_does_not_disturb_the_start() {
                 wait_until("SIGUSR1 is handled", || handles_sigusr1(pid));
                 while !started.load(Ordering::Relaxed) {
                     kill_process(process, Signal::USR1).expect("it still runs");
+                    // A process that does nothing but handle signals never gets anywhere.
+                    thread::sleep(Duration::from_millis(1));
                 }
             });
             let read = stdout.read_line(&mut line);
