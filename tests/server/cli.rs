@@ -15,6 +15,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 use serde_json::Value;
 
 use crate::counters;
+use crate::row;
 use crate::support::{Client, Server, ringlab, unix_endpoint};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -78,15 +79,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             client_fails_on_a_missing_reply,
         ),
     ];
-    cases
-        .into_iter()
-        .map(|(name, run)| {
-            Trial::test(format!("cli::{name}"), move || {
-                run();
-                Ok(())
-            })
-        })
-        .collect()
+    row::trials_of_no_row("cli", cases)
 }
 
 pub(crate) fn run(args: &[&str]) -> Output {

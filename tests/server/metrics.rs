@@ -8,8 +8,8 @@ use std::thread;
 use libtest_mimic::Trial;
 use ringlab::engine::Engine;
 
-use crate::Row;
 use crate::cli::{run, stderr};
+use crate::row::{self, Row};
 use crate::support::{PATIENCE, Server, last_logged, ringlab, wait_until};
 
 /// A metric of every worker, and what the log calls it.
@@ -38,15 +38,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             silent_scrapers_are_closed_in_the_end,
         ),
     ];
-    cases
-        .into_iter()
-        .map(|(name, run)| {
-            Trial::test(format!("metrics::{name}"), move || {
-                run();
-                Ok(())
-            })
-        })
-        .collect()
+    row::trials_of_no_row("metrics", cases)
 }
 
 /// Where a server serves metrics, as it has logged.

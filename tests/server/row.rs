@@ -62,3 +62,17 @@ pub(crate) fn trial(name: String, engine: Engine, run: impl FnOnce() + Send + 's
         Ok(Completion::Completed)
     })
 }
+
+/// Tests that are about no engine in particular, named after their module.
+pub(crate) fn trials_of_no_row(
+    module: &str,
+    cases: impl IntoIterator<Item = (&'static str, fn())>,
+) -> Vec<Trial> {
+    let trial = |(name, run): (_, fn())| {
+        Trial::test(format!("{module}::{name}"), move || {
+            run();
+            Ok(())
+        })
+    };
+    cases.into_iter().map(trial).collect()
+}

@@ -12,7 +12,7 @@ use rustix::io::retry_on_intr;
 use rustix::process::Signal;
 use socket2::SockRef;
 
-use crate::Row;
+use crate::row::{self, Row};
 use crate::support::{self, Client, PATIENCE, Server, ringlab, serve_on_passed};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -22,15 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("it_hears_of_readiness_and_of_the_drain", notifications),
         ("it_may_be_deaf", nobody_to_notify),
     ];
-    cases
-        .into_iter()
-        .map(|(name, run)| {
-            Trial::test(format!("service_manager::{name}"), move || {
-                run();
-                Ok(())
-            })
-        })
-        .collect()
+    row::trials_of_no_row("service_manager", cases)
 }
 
 /// A socket as a service manager keeps it for its services.
