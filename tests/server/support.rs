@@ -192,8 +192,7 @@ impl Server {
         fs::read_dir(path).expect("the server still runs").count()
     }
 
-    /// Waits until it has as many descriptors open as it had `before`.
-    /// Waits until every connection is closed, and so many descriptors are open as before.
+    /// Waits until every connection is closed, and as many descriptors are open as were `before`.
     pub(crate) fn wait_for_descriptors(&self, before: usize) {
         wait_until(&format!("{before} descriptors are open again"), || {
             self.descriptors() <= before
