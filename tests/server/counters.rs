@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringlab::framing::Framer;
 use rustix::process::{Pid, Signal, kill_process};
@@ -194,7 +194,11 @@ pub(crate) fn sigusr1_does_not_disturb_the_start() {
         thread::scope(|scope| {
             scope.spawn(|| {
                 wait_until("SIGUSR1 is handled", || handles_sigusr1(pid));
+                let begun = Instant::now();
                 while !started.load(Ordering::Relaxed) {
+                    if begun.elapsed() > support::PATIENCE {
+                        kill_process(process, Signal::KILL).expect("it still runs");
+                    }
                     kill_process(process, Signal::USR1).expect("it still runs");
                     // A process that does nothing but handle signals never gets anywhere.
                     thread::sleep(Duration::from_millis(1));

@@ -4,8 +4,9 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown as Direction;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -119,11 +120,25 @@ fn require_prompt_close(
     mut client: UnixStream,
 ) -> io::Result<()> {
     close(ring, server)?;
-    client.set_read_timeout(Some(NOTICE))?;
-    // Unlike `read`, this goes on when it is interrupted.
-    match client.read_exact(&mut [0]) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
-        _ => Err(Errno::INVAL.into()),
+    if notices_within(&client, NOTICE)? && client.read(&mut [0])? == 0 {
+        Ok(())
+    } else {
+        Err(Errno::INVAL.into())
+    }
+}
+
+/// Whether there is something to read on `client` before `time` has passed: all of it, which a
+/// timeout of the socket's would not be when signals interrupt, as it starts anew with each read.
+fn notices_within(client: &UnixStream, time: Duration) -> io::Result<bool> {
+    let deadline = Instant::now() + time;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(client, PollFlags::IN)], Some(&left)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
