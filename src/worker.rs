@@ -41,13 +41,16 @@ impl Worker {
     }
 
     /// The pauses to make before accepting the next connection; none, unless this worker serves
-    /// clearly more than one of its peers.
+    /// clearly more than one of its peers. The first are no time at all: others on this worker run,
+    /// and some of its connections may be over with it.
     ///
     /// The kernel wakes workers in turn when connections come one by one, but a burst goes to
     /// whoever is running, and would stay there. Peers that have time take what this one leaves,
-    /// usually within the first pause. If none does, the connection waits for all sixteen.
+    /// usually within the first millisecond. If none does, the connection waits for all sixteen.
     pub fn pauses_while_ahead(&self) -> impl Iterator<Item = Duration> {
-        iter::repeat_n(PAUSE, PAUSES).take_while(|_| self.is_ahead())
+        iter::repeat_n(Duration::ZERO, YIELDS)
+            .chain(iter::repeat_n(PAUSE, PAUSES))
+            .take_while(|_| self.is_ahead())
     }
 
     /// Whether this worker serves clearly more connections than one of its peers.
@@ -66,6 +69,10 @@ impl Worker {
 /// How long a worker that is ahead leaves the next connection to its peers, and how often.
 const PAUSE: Duration = Duration::from_millis(1);
 const PAUSES: usize = 16;
+
+/// How often others on the worker run before that. A task that finds that its client has gone
+/// takes three turns: it greets, it waits for the client, it ends.
+const YIELDS: usize = 4;
 
 /// What happened on one worker's connections so far.
 ///

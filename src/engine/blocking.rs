@@ -57,7 +57,12 @@ impl<'a> Open<'a> {
             sockets = self.wait_for_change(sockets);
         }
         drop(sockets);
-        self.worker.pauses_while_ahead().for_each(thread::sleep);
+        for pause in self.worker.pauses_while_ahead() {
+            match pause {
+                Duration::ZERO => thread::yield_now(),
+                pause => thread::sleep(pause),
+            }
+        }
         while !shutdown.drain.is_set() {
             match self.next(listener) {
                 Ok(Some(socket)) => return Some(self.admit(socket)),

@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use slab::Slab;
 use socket2::Socket;
@@ -18,7 +19,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{self, LocalRuntime};
 use tokio::select;
 use tokio::sync::Notify;
-use tokio::task::{AbortHandle, spawn_local};
+use tokio::task::{AbortHandle, spawn_local, yield_now};
 use tokio::time::{self, MissedTickBehavior};
 
 use super::signal::Signal;
@@ -88,7 +89,10 @@ impl Service {
                 }
             }
             for pause in self.worker.pauses_while_ahead() {
-                time::sleep(pause).await;
+                match pause {
+                    Duration::ZERO => yield_now().await,
+                    pause => time::sleep(pause).await,
+                }
             }
             let accepted = select! {
                 // In this order: on an inherited listener others wait for the next server.

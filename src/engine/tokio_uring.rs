@@ -20,12 +20,14 @@ use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown as Direction;
 use std::rc::Rc;
+use std::time::Duration;
 
 use slab::Slab;
 use socket2::Socket;
 use tokio::net::{self, UnixListener};
 use tokio::select;
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio::time::{self, MissedTickBehavior};
 use tokio_uring::Runtime;
 use tokio_uring::buf::BoundedBuf;
@@ -121,7 +123,10 @@ impl Service {
                 }
             }
             for pause in self.worker.pauses_while_ahead() {
-                time::sleep(pause).await;
+                match pause {
+                    Duration::ZERO => yield_now().await,
+                    pause => time::sleep(pause).await,
+                }
             }
             match listener.accept(drain).await {
                 Ok(stream) => {
