@@ -503,6 +503,23 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_is_ahead_lets_others_run_and_then_sleeps() {
+        let worker = worker(100, &[20, 5]);
+        let pauses: Vec<_> = worker.pauses_while_ahead().collect();
+        assert_eq!(pauses[..YIELDS], [Duration::ZERO; YIELDS]);
+        assert_eq!(pauses[YIELDS..], [PAUSE; PAUSES]);
+    }
+
+    #[test]
+    fn a_worker_pauses_no_more_once_its_connections_are_over() {
+        let worker = worker(100, &[20, 5]);
+        let mut pauses = worker.pauses_while_ahead();
+        assert_eq!(pauses.next(), Some(Duration::ZERO));
+        (0..10).for_each(|_| worker.counters().closed(Ended::Closed));
+        assert_eq!(pauses.next(), None);
+    }
+
+    #[test]
     fn an_event_loop_waits_after_a_failure() {
         let worker = worker(100, &[0]);
         let mut door = Door::default();

@@ -214,7 +214,8 @@ pub(crate) fn hostile_scrapers_disturb_neither_service_nor_exit(row: &Row) {
         server.descriptors() <= descriptors + 8
     });
     let grown = server.memory().saturating_sub(memory);
-    assert!(grown <= 1 << 20, "{grown} bytes");
+    // A tenth of what the endless request would have brought.
+    assert!(grown <= 10 << 20, "{grown} bytes");
     client.round_trip();
     drop(client);
     server.stop();
