@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 #[cfg(feature = "metrics")]
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::client;
 use crate::endpoint::Endpoint;
 use crate::engine::Engine;
 use crate::features::Choice;
+use crate::log::Stderr;
 use crate::probe::Report;
 use crate::server::{self, Config};
 
@@ -213,9 +215,10 @@ impl Log {
                 .with_default_directive(level.into())
                 .from_env_lossy()
         };
+        let json = matches!(self.log_format, LogFormat::Json);
         let lines = tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(io::stderr)
+            .with_writer(Mutex::new(Stderr::new(json)))
             // Or a closed stderr would turn the next log line into a panic.
             .log_internal_errors(false)
             .with_ansi(io::stderr().is_terminal());

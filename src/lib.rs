@@ -23,7 +23,7 @@
 //! - `metrics` shows the workers' counters to Prometheus (with the feature of that name).
 //! - [`probe`] reports what this machine allows: every feature, every engine, found by trying.
 //! - [`client`] is the client of the tutorial that the protocol comes from.
-//! - [`cli`] is the command line.
+//! - [`cli`] is the command line, and [`log`] where log lines go.
 
 pub mod buffer;
 pub mod cli;
@@ -34,8 +34,10 @@ pub mod engine;
 pub mod features;
 pub mod framing;
 pub mod idle;
+pub mod log;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+mod poll;
 pub mod probe;
 pub mod server;
 pub mod service_manager;

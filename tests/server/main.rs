@@ -95,6 +95,7 @@ const CASES: &[Case] = &cases![
     metrics::metrics_say_what_the_log_says for All,
     #[cfg(feature = "metrics")]
     metrics::hostile_scrapers_disturb_neither_service_nor_exit for All,
+    lifecycle::a_log_that_nobody_reads_holds_up_nobody for All,
     lifecycle::drain_lets_conversations_end for All,
     lifecycle::drain_deadline_closes_the_rest for All,
     lifecycle::drain_timeout_zero_closes_at_once for All,

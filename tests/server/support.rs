@@ -86,6 +86,18 @@ impl Server {
         )
     }
 
+    /// Starts it with a log that goes elsewhere than to the test.
+    pub(crate) fn start_with_log(row: &Row, log: impl Into<Stdio>) -> Self {
+        Self::spawn(
+            Command::new("sh")
+                .args(["-c", "exec \"$0\" \"$@\" 2>&0 </dev/null"])
+                .arg(env!("CARGO_BIN_EXE_ringlab"))
+                .args(serve_args(row, "127.0.0.1:0", &[]))
+                .env_remove("RUST_LOG")
+                .stdin(log),
+        )
+    }
+
     /// Runs `command` and waits for its first line.
     pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut child = command
@@ -177,6 +189,13 @@ impl Server {
             logged(&self.log.text(), &name).len() > before
         });
         last_logged(&self.log.text(), &name)
+    }
+
+    /// The same of each of the two workers.
+    pub(crate) fn counters(&self, name: &str) -> Vec<usize> {
+        self.counter(name);
+        let values = logged(&self.log.text(), name);
+        values[values.len() - 2..].to_vec()
     }
 
     /// Waits until that counter has this value.

@@ -4,9 +4,9 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown as Direction;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -14,6 +14,7 @@ use super::ring::{Data, Event, Receive, Reply, Ring, Stream, set_up};
 use super::user_data::Key;
 use crate::features::{Feature, Features};
 use crate::framing::GREETING;
+use crate::poll::ready_within;
 
 /// How long the kernel may take for what it does in microseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -120,25 +121,10 @@ fn require_prompt_close(
     mut client: UnixStream,
 ) -> io::Result<()> {
     close(ring, server)?;
-    if notices_within(&client, NOTICE)? && client.read(&mut [0])? == 0 {
+    if ready_within(&client, PollFlags::IN, NOTICE)? && client.read(&mut [0])? == 0 {
         Ok(())
     } else {
         Err(Errno::INVAL.into())
-    }
-}
-
-/// Whether there is something to read on `client` before `time` has passed: all of it, which a
-/// timeout of the socket's would not be when signals interrupt, as it starts anew with each read.
-fn notices_within(client: &UnixStream, time: Duration) -> io::Result<bool> {
-    let deadline = Instant::now() + time;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).map_err(io::Error::other)?;
-        match poll(&mut [PollFd::new(client, PollFlags::IN)], Some(&left)) {
-            Ok(ready) => return Ok(ready > 0),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
     }
 }
 
