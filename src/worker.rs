@@ -359,12 +359,13 @@ impl Door {
             }
             self.shut_until = None;
         }
-        if self.pauses < PAUSES && worker.is_ahead() {
+        if !worker.is_ahead() {
+            self.pauses = 0;
+        } else if self.pauses < PAUSES {
             self.pauses += 1;
             self.shut_for(PAUSE);
             return Next::Later(PAUSE);
         }
-        self.pauses = 0;
         Next::Accept
     }
 
@@ -376,9 +377,10 @@ impl Door {
         }
     }
 
-    /// A connection is being served.
+    /// A connection is being served; for the next one the peers have their chance again.
     pub fn succeeded(&mut self) {
         self.accepting.succeeded();
+        self.pauses = 0;
     }
 
     fn shut_for(&mut self, time: Duration) {
@@ -497,7 +499,10 @@ mod tests {
             assert_eq!(door.next(&worker, 20), Next::Later(PAUSE));
             door.shut_until = None;
         }
+        // However often it asks: a loop does so when it waits for a connection, and when it has come.
         assert_eq!(door.next(&worker, 20), Next::Accept);
+        assert_eq!(door.next(&worker, 20), Next::Accept);
+        door.succeeded();
         assert_eq!(door.next(&worker, 20), Next::Later(PAUSE));
         assert!(matches!(door.next(&worker, 20), Next::Later(left) if left <= PAUSE));
     }

@@ -76,7 +76,7 @@ pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
             service.close_all();
         }
         if acceptable {
-            service.accept_all();
+            service.accept_some();
         }
     }
     Ok(())
@@ -166,7 +166,7 @@ impl Service {
         }
         self.reconsider = false;
         if self.waiting.is_some() {
-            self.accept_all();
+            self.accept_some();
         }
         let mut next = self.door.next(&self.worker, self.connections.len());
         if next == Next::Accept && !self.listening {
@@ -190,10 +190,14 @@ impl Service {
         })
     }
 
-    /// Accepts what waits in the backlog, as far as the limits allow.
-    fn accept_all(&mut self) {
+    /// Accepts what waits in the backlog, as far as the limits allow, and not for so long that
+    /// the connections there are would wait for those that go as fast as they come.
+    fn accept_some(&mut self) {
         self.reconsider = true;
-        while self.door.next(&self.worker, self.connections.len()) == Next::Accept {
+        for _ in 0..BATCH {
+            if self.door.next(&self.worker, self.connections.len()) != Next::Accept {
+                break;
+            }
             match self.accept() {
                 Ok(()) => self.door.succeeded(),
                 Err(Errno::AGAIN) => break,

@@ -57,6 +57,28 @@ pub(crate) fn bursts_of_connections_are_spread_over_the_workers(row: &Row) {
     }
 }
 
+pub(crate) fn a_worker_that_is_ahead_of_its_peers_serves_who_comes(row: &Row) {
+    for ahead in 0..2 {
+        let server = Server::start(row, &[]);
+        let mut clients = [Vec::new(), Vec::new()];
+        let mut accepted = vec![0, 0];
+        for _ in 0..40 {
+            let client = server.greeted();
+            let now = server.counters("accepted");
+            clients[usize::from(now[1] > accepted[1])].push(client);
+            accepted = now;
+        }
+        clients[1 - ahead].clear();
+        support::wait_until("one worker has no connection", || {
+            server.counters("active")[1 - ahead] == 0
+        });
+        // Nothing else happens that could wake the one or the other.
+        for _ in 0..3 {
+            server.greeted().round_trip();
+        }
+    }
+}
+
 pub(crate) fn idle_connections_are_closed(row: &Row) {
     let patient = Server::start(row, &["--idle-timeout", "0"]);
     let mut never = patient.greeted();

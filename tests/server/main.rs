@@ -67,6 +67,7 @@ const CASES: &[Case] = &cases![
     conversations::one_client_after_the_other for Sequential,
     limits::connections_beyond_the_limit_wait_in_the_backlog for All,
     limits::bursts_of_connections_are_spread_over_the_workers for Concurrent,
+    limits::a_worker_that_is_ahead_of_its_peers_serves_who_comes for Concurrent,
     limits::idle_connections_are_closed for All,
     limits::active_connections_are_not_idle for Concurrent,
     limits::idle_connections_hold_no_large_buffers for Concurrent,
