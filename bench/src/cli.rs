@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ringlab::endpoint::Endpoint;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::compare::contender::Contender;
@@ -30,6 +30,9 @@ use crate::processors::Processors;
 use crate::report::environment::Environment;
 use crate::report::{self, Cell, Report, against, html, text};
 use crate::tape::Mix;
+
+/// How long a load goes on before it is measured, unless somebody wants it otherwise.
+const WARM_UP: Duration = Duration::from_secs(1);
 
 /// Load for servers of ringlab's protocol, and their comparison
 #[derive(Debug, Parser)]
@@ -95,11 +98,11 @@ struct Load {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     duration: Duration,
 
-    /// How long to go on before that
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
-    warmup: Duration,
+    /// How long to go on before that [default: 1s, or nothing with --requests]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    warmup: Option<Duration>,
 
-    /// End after so many requests, if that comes first
+    /// End after so many requests, those before the measurement included, if that comes first
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     requests: Option<u64>,
 
@@ -246,19 +249,25 @@ impl Load {
             ..
         } = &self;
         let plan = self.plan();
+        if let Some(path) = interval_log {
+            can_be_written(path)?;
+        }
         let stop = until_interrupted()?;
         let base = SystemTime::now();
         let watch = Watch::new(&plan, interval_log.is_some());
         let outcome = load::run(&plan, &watch, &stop)?;
         let intervals = watch.end();
-        if let Some(path) = interval_log {
-            interval_log::write(path, base + plan.warmup, &intervals)?;
-        }
         let summary = Summary::of(&plan, &outcome);
         print(&match format {
             Format::Text => summary.to_string(),
             Format::Json => format!("{}\n", serde_json::to_string_pretty(&summary)?),
         })?;
+        if let Some(path) = interval_log {
+            interval_log::write(path, base + plan.warmup, &intervals)?;
+        }
+        if plan.requests.is_some() && outcome.counts.completed == 0 && !outcome.interrupted {
+            bail!("the warm-up has used up all requests: leave out --warmup, or allow more");
+        }
         Ok(match outcome.failures.is_empty() {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
@@ -292,7 +301,10 @@ impl Load {
             sizes: self.size.clone(),
             pipeline: self.pipeline as usize,
             rate: self.rate,
-            warmup: self.warmup,
+            warmup: self.warmup.unwrap_or(match self.requests {
+                Some(_) => Duration::ZERO,
+                None => WARM_UP,
+            }),
             duration: self.duration,
             requests: self.requests,
             timeout: self.timeout,
@@ -306,9 +318,8 @@ impl Load {
 impl Compare {
     fn run(self) -> Result<ExitCode> {
         let earlier = self.against.as_deref().map(read_report).transpose()?;
-        // Before minutes are spent on what could then not be written.
         for path in [&self.json, &self.html].into_iter().flatten() {
-            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+            can_be_written(path)?;
         }
         let (server_processors, client_processors) = self.processors()?;
         let comparison = Comparison {
@@ -366,6 +377,14 @@ fn read_report(path: &Path) -> Result<Report> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     against::read(&text).with_context(|| format!("cannot use {}", path.display()))
+}
+
+/// Makes sure of it before minutes are spent on what could then not be written. What is there stays
+/// until there is something better.
+fn can_be_written(path: &Path) -> Result<()> {
+    let file = OpenOptions::new().append(true).create(true).open(path);
+    file.with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(())
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
@@ -512,10 +531,10 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// A flag that SIGINT or SIGTERM sets; the second one ends the process.
+/// A flag that SIGINT, SIGTERM or SIGHUP sets; the second one ends the process.
 fn until_interrupted() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
         flag::register_conditional_default(signal, Arc::clone(&stop))
             .and_then(|_| flag::register(signal, Arc::clone(&stop)))
             .context("cannot handle signals")?;

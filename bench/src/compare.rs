@@ -177,7 +177,7 @@ fn line_up(comparison: &Comparison, available: Features) -> Result<Vec<Contender
         .position(|contender| contender.name == baseline.name)
     {
         Some(position) => contenders[..=position].rotate_right(1),
-        None => contenders.insert(0, baseline),
+        None => contenders.insert(0, baseline.clone()),
     }
     for (index, contender) in contenders.iter().enumerate() {
         if contenders[..index]
@@ -187,6 +187,12 @@ fn line_up(comparison: &Comparison, available: Features) -> Result<Vec<Contender
             bail!(
                 "two contenders are called {}; give them different names",
                 contender.name
+            );
+        }
+        if contender.name == baseline.name && *contender != baseline {
+            bail!(
+                "the baseline and another contender are called {}; give them different names",
+                baseline.name
             );
         }
     }
@@ -220,7 +226,9 @@ impl Bench<'_> {
                 evaluate::entry(&baseline.name, true),
             )))
             .collect();
-        if let Err(error) = self.calibrate(&mut plan) {
+        if let Err(error) = self.calibrate(&mut plan)
+            && !self.is_stopped()
+        {
             for (_, entry) in &mut entries {
                 entry.status = Status::Skipped(format!("the baseline failed: {error:#}"));
             }
@@ -266,8 +274,9 @@ impl Bench<'_> {
         }
         match self.round(contender, plan, round) {
             Ok(Some(measured)) => entry.rounds.push(measured),
-            // Interrupted.
+            // Interrupted, which may show as an error of anything.
             Ok(None) => {}
+            Err(_) if self.is_stopped() => {}
             Err(error) => entry.status = Status::Failed(format!("{error:#}")),
         }
     }
@@ -285,6 +294,7 @@ impl Bench<'_> {
         }
         let outcome = check(outcome, &mut server)?;
         let (start, end) = watched?;
+        server.require_one_process()?;
         let idle = plan.work.workload == Workload::Idle;
         let memory = end.memory.own.saturating_sub(before.own);
         let micros = |time: Duration| time.as_secs_f64() * 1e6;

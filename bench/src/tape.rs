@@ -12,6 +12,9 @@ const LARGEST: usize = 1 << 20;
 /// The bytes of messages that a tape aims at: more of them would only wear out the caches.
 const LENGTH: usize = 1 << 20;
 
+/// The bytes that a mix may need before each of its sizes occurs as often as its weight says.
+const MOST: usize = 64 << 20;
+
 /// Sizes of messages and how often each occurs: `32`, or `32:90,4096:10`.
 ///
 /// A size is the number of bytes between `^` and `$`, which is the length of the reply.
@@ -29,16 +32,22 @@ impl Mix {
         }
     }
 
+    /// The sum of all weights.
+    fn total(&self) -> usize {
+        self.parts.iter().map(|&(_, weight)| weight as usize).sum()
+    }
+
+    /// How many messages it takes until the rarest size occurs once.
+    fn fewest(&self) -> usize {
+        let rarest = self.parts.iter().map(|&(_, weight)| weight).min();
+        self.total().div_ceil(rarest.unwrap_or(1) as usize)
+    }
+
     /// Sizes in the proportion of their weights, as exactly as `count` of them allow.
     fn sizes(&self, count: usize) -> Vec<usize> {
-        let total: u64 = self
-            .parts
-            .iter()
-            .map(|&(_, weight)| u64::from(weight))
-            .sum();
         let mut sizes = Vec::new();
         for &(size, weight) in &self.parts {
-            let share = (count as u64 * u64::from(weight)).div_ceil(total);
+            let share = (count * weight as usize).div_ceil(self.total());
             sizes.extend((0..share).map(|_| size));
         }
         sizes
@@ -63,7 +72,19 @@ impl FromStr for Mix {
             })
         };
         let parts = text.split(',').map(part).collect::<Result<_, _>>()?;
-        Ok(Self { parts })
+        let mix = Self { parts };
+        let bytes = mix
+            .parts
+            .iter()
+            .map(|&(size, weight)| size * weight as usize);
+        if bytes.sum::<usize>() / mix.total() > MOST / mix.fewest() {
+            return Err(format!(
+                "`{text}`: one of the rarest takes more than {} MiB of the others; use weights \
+                 that differ less",
+                MOST >> 20
+            ));
+        }
+        Ok(mix)
     }
 }
 
@@ -98,7 +119,7 @@ impl Tape {
     /// A tape of messages from `mix` in random order; the same for the same seed.
     pub fn new(mix: &Mix, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut sizes = mix.sizes(100);
+        let mut sizes = mix.sizes(mix.fewest().max(100));
         let mean = sizes.iter().sum::<usize>() / sizes.len();
         if mix.parts.len() == 1 {
             sizes.truncate(4);
@@ -198,6 +219,14 @@ mod tests {
         assert_eq!(count(32) + count(4096), tape.len());
         let share = count(32) as f64 / tape.len() as f64;
         assert!((share - 0.9).abs() < 0.001, "{share}");
+    }
+
+    #[test]
+    fn rare_sizes_are_as_rare_as_they_should_be() {
+        let tape = Tape::new(&"32:9999,1048576:1".parse().unwrap(), 1);
+        let large = (0..tape.len()).filter(|&i| tape.reply(i).len() > 32);
+        assert_eq!((large.count(), tape.len()), (1, 10_000));
+        assert!("1048576:9999,32:1".parse::<Mix>().is_err());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use ringlab::endpoint::Endpoint;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::contender::Contender;
 use crate::processors::Processors;
@@ -40,6 +40,8 @@ pub(super) struct Server {
     /// Kept open: a server that writes more than we read must not die of it.
     _stdout: Option<BufReader<ChildStdout>>,
     clock: ClockId,
+    /// Whether it has ended for good, with all that it had started.
+    reaped: bool,
 }
 
 /// Processor time that a process has used since it began.
@@ -108,6 +110,7 @@ impl Server {
             stderr,
             _stdout: None,
             clock: clock_getcpuclockid(pid).context("cannot find its CPU clock")?,
+            reaped: false,
         };
         match stdout {
             Some(stdout) => server.wait_for_announcement(stdout)?,
@@ -142,7 +145,7 @@ impl Server {
         };
         let deadline = Instant::now() + START;
         while Instant::now() < deadline {
-            if self.child.try_wait()?.is_some() {
+            if self.has_ended() {
                 return Err(self.explain("it did not start"));
             }
             let Ok(mut stream) = TcpStream::connect_timeout(&address, START) else {
@@ -163,15 +166,16 @@ impl Server {
     pub(super) fn explain(&mut self, what: &str) -> anyhow::Error {
         // What made it fail may reach us before its end does.
         let deadline = Instant::now() + Duration::from_millis(100);
-        let mut status = None;
-        while status.is_none() && Instant::now() < deadline {
-            status = self.child.try_wait().ok().flatten();
+        while !self.has_ended() && Instant::now() < deadline {
             thread::sleep(LOOK);
         }
-        let end = match status {
-            Some(status) => format!("{what}: it ended with {status}"),
-            None => what.to_owned(),
-        };
+        let mut end = what.to_owned();
+        if self.has_ended() && !self.reaped {
+            self.terminate();
+            if let Ok(status) = self.child.wait() {
+                end = format!("{what}: it ended with {status}");
+            }
+        }
         match self.last_words() {
             Some(words) => anyhow!("{end}: {words}"),
             None => anyhow!(end),
@@ -232,6 +236,18 @@ impl Server {
         Ok(Memory { peak, own })
     }
 
+    /// What it uses is what its first process uses, so that must be all there is.
+    pub(super) fn require_one_process(&self) -> Result<()> {
+        let other = processes_of_group(self.pid()).find(|&pid| pid != self.pid());
+        if let Some(pid) = other {
+            bail!(
+                "it has a second process, {pid}, which would not be measured: it must serve from \
+                 one (a script by exec)"
+            );
+        }
+        Ok(())
+    }
+
     /// Ends it, and returns its context switches, those of all its threads from its start on.
     pub(super) fn end(mut self) -> Result<u64> {
         let before = context_switches_of_children()?;
@@ -245,23 +261,43 @@ impl Server {
         let signal = |signal| group.map(|group| kill_process_group(group, signal));
         signal(Signal::TERM);
         let deadline = Instant::now() + END;
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if Instant::now() >= deadline {
-                signal(Signal::KILL);
-                let _ = self.child.wait();
-                return;
-            }
+        while !self.has_ended() && Instant::now() < deadline {
             thread::sleep(LOOK);
         }
+        // Others of the group may live on without the first, whose id is theirs until it is reaped.
+        signal(Signal::KILL);
+        let _ = self.child.wait();
+        self.reaped = true;
+    }
+
+    /// Whether its first process has ended; it is not reaped.
+    fn has_ended(&self) -> bool {
+        let Some(pid) = Pid::from_raw(self.pid()) else {
+            return true;
+        };
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        !matches!(waitid(WaitId::Pid(pid), look), Ok(None))
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
+        if !self.reaped {
             self.terminate();
         }
     }
+}
+
+/// The processes of a group, see proc_pid_stat(5).
+fn processes_of_group(group: i32) -> impl Iterator<Item = i32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(move |process| {
+        let pid = process.file_name().to_str()?.parse().ok()?;
+        let stat = fs::read_to_string(process.path().join("stat")).ok()?;
+        let (_, fields) = stat.rsplit_once(')')?;
+        let of: i32 = fields.split_whitespace().nth(2)?.parse().ok()?;
+        (of == group).then_some(pid)
+    })
 }
 
 /// Of the children that have ended and been waited for, see `getrusage(2)`.

@@ -275,11 +275,11 @@ impl<'a> Generator<'a> {
         for slot in 0..self.slots.len() {
             match plan.workload {
                 Workload::RequestReply | Workload::Stream => self.send(slot, start),
+                Workload::Churn if self.remaining == 0 => {}
                 Workload::Churn if self.slots[slot].is_open() => {
                     self.remaining -= 1;
                     self.send(slot, start);
                 }
-                Workload::Churn if self.remaining == 0 => {}
                 Workload::Churn => self.open(slot)?,
                 Workload::Idle => {}
             }
@@ -317,11 +317,29 @@ impl<'a> Generator<'a> {
     fn finish(&mut self) -> Result<()> {
         self.remaining = 0;
         self.pace = None;
-        let workload = self.plan().workload;
+        let Plan {
+            workload, timeout, ..
+        } = *self.plan();
+        let deadline = Instant::now() + timeout;
         while !self.is_stopped() && self.slots.iter().any(|slot| slot.is_busy(workload)) {
             self.turn(SWEEP)?;
+            if Instant::now() >= deadline {
+                self.give_up_due();
+            }
         }
         Ok(())
+    }
+
+    /// Sends no more of what an open loop owes, which may be more than there will ever be time for.
+    fn give_up_due(&mut self) {
+        for slot in &mut self.slots {
+            let owed = slot.due.len();
+            if owed > 0 {
+                slot.due.clear();
+                let text = format!("{owed} requests were due that there was no time to send");
+                self.failures.count(Problem::new(Failure::Timeout, text));
+            }
+        }
     }
 
     /// Shows of connections that were idle that they live.

@@ -9,7 +9,8 @@ use std::fmt::Write;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Cell, Entry, Metric, Report, VERSION};
+use super::{Cell, Entry, Metric, Report, VERSION, Work};
+use crate::load::summary::thousands;
 use crate::statistics::{Estimate, Verdict};
 
 /// A contender's standing now divided by its standing then.
@@ -78,6 +79,25 @@ fn change(cell: &Cell, entry: &Entry, before: &Cell, earlier: &Entry) -> Change 
     }
 }
 
+/// Whether figures of the one say something about the other. A rate that was found by measuring
+/// is never the same again.
+fn is_alike(work: &Work, other: &Work) -> bool {
+    let rates = work.rate.zip(other.rate);
+    let rate = rates.is_none_or(|(rate, other)| (rate / other - 1.0).abs() < 0.1);
+    rate && Work {
+        rate: work.rate,
+        ..other.clone()
+    } == *work
+}
+
+/// What the name of a piece of work does not tell.
+fn measure(work: &Work) -> String {
+    let rate = work.rate.map_or(String::new(), |rate| {
+        format!(" at {} requests per second", thousands(rate))
+    });
+    format!("{} s after {} s{rate}", work.seconds, work.warmup_seconds)
+}
+
 /// The changes in words.
 pub fn text(now: &Report, then: &Report) -> String {
     let mut text = format!("\nagainst the report of {}\n", then.started);
@@ -91,6 +111,28 @@ pub fn text(now: &Report, then: &Report) -> String {
             now.baseline, then.baseline
         );
         return text;
+    }
+    for cell in &now.cells {
+        let before = then.cells.iter().find(|before| before.name == cell.name);
+        if let Some(before) = before.filter(|before| !is_alike(&before.work, &cell.work)) {
+            let _ = writeln!(
+                text,
+                "warning: other work under the same name: {}: {} now, {} then",
+                cell.name,
+                measure(&cell.work),
+                measure(&before.work)
+            );
+        }
+    }
+    for contender in &now.contenders {
+        let before = then.contenders.iter().find(|it| it.name == contender.name);
+        if let Some(before) = before.filter(|before| before.command != contender.command) {
+            let _ = writeln!(
+                text,
+                "warning: another command of {}: {} now, {} then",
+                contender.name, contender.command, before.command
+            );
+        }
     }
     let changes = changes(now, then);
     if changes.is_empty() {

@@ -21,6 +21,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         tables_fit_100_columns,
         peers_variants_and_commands_take_part,
         contenders_that_fail_are_rows_that_say_so,
+        servers_of_several_processes_are_not_measured_and_leave_none_behind,
+        a_comparison_that_cannot_begin_leaves_files_as_they_are,
         a_comparison_without_its_baseline_still_has_figures,
         an_interrupted_comparison_keeps_what_it_has,
         an_earlier_report_is_compared_and_differences_are_warned_of,
@@ -255,6 +257,51 @@ fn contenders_that_fail_are_rows_that_say_so() {
     }
 }
 
+fn servers_of_several_processes_are_not_measured_and_leave_none_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let contender = |name: &str, then: &str| {
+        format!(
+            "{name}=sh -c 'sleep 600 & echo $! >{}; {then}' '{}' {{port}}",
+            path(name).display(),
+            std::env::current_exe().unwrap().display()
+        )
+    };
+    let compared = Compared::with(&[
+        "--rounds",
+        "1",
+        "--contender",
+        &contender("two", "exec \"$0\" faulty none $1"),
+        "--contender",
+        &contender("orphan", ""),
+    ]);
+    compared.assert_code(1);
+    let report = compared.report();
+    for (name, expected) in [("two", "second process"), ("orphan", "did not start")] {
+        let mut entries = report.cells[0].entries.iter();
+        let entry = entries.find(|entry| entry.contender == name).unwrap();
+        let why = format!("{:?}", entry.status);
+        assert!(why.contains(expected), "{why}");
+        let pid = fs::read_to_string(path(name)).unwrap();
+        support::wait_until("it has ended", || has_ended(pid.trim()));
+    }
+}
+
+/// Whether a process is no more, whoever has yet to take note of it.
+fn has_ended(pid: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+        || !fs::exists(format!("/proc/{pid}")).unwrap()
+}
+
+fn a_comparison_that_cannot_begin_leaves_files_as_they_are() {
+    let earlier = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&earlier, "precious").unwrap();
+    let path = earlier.path().to_str().unwrap();
+    let arguments = ["compare", "--server-processors", "1023", "--json", path];
+    assert_eq!(run(&arguments).code, 1);
+    assert_eq!(fs::read_to_string(&earlier).unwrap(), "precious");
+}
+
 fn a_comparison_without_its_baseline_still_has_figures() {
     let compared = Compared::with(&[
         "--rounds",
@@ -294,6 +341,9 @@ fn an_interrupted_comparison_keeps_what_it_has() {
     assert!(ran.stdout.contains("Interrupted"), "{}", ran.stdout);
     let report = against::read(&fs::read_to_string(json).unwrap()).unwrap();
     assert!(report.partial);
+    for entry in report.cells.iter().flat_map(|cell| &cell.entries) {
+        assert!(!matches!(entry.status, Status::Failed(_)), "{entry:?}");
+    }
     assert!(fs::read_to_string(html).unwrap().contains("</html>"));
 }
 

@@ -14,6 +14,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         every_workload_is_answered_and_verified_over_tcp_and_unix_sockets,
         sizes_mix_and_requests_are_pipelined,
         a_load_ends_after_as_many_requests_as_it_is_told,
+        a_warm_up_that_uses_up_all_requests_is_an_error,
         several_threads_share_connections_and_requests,
         an_open_loop_sends_what_is_due,
         a_result_is_shown_to_people_and_to_scripts,
@@ -100,6 +101,20 @@ fn a_load_ends_after_as_many_requests_as_it_is_told() {
         let summary = load(&server.endpoint, &["--requests", requests]).json(0);
         assert_eq!(summary["requests"].to_string(), requests);
     }
+    // One that is told nothing else does not spend them on a warm-up, and who has none to send
+    // sends none.
+    let arguments = ["--format", "json", "--workload", "churn", "--threads", "2"];
+    let arguments = [&arguments[..], &["--requests", "1", "--target"]].concat();
+    let summary = run(&[&["load"], &arguments[..], &[&server.endpoint]].concat()).json(0);
+    assert_eq!(summary["requests"], 1);
+}
+
+fn a_warm_up_that_uses_up_all_requests_is_an_error() {
+    let server = Server::start("threads");
+    let arguments = ["load", "--warmup", "60s", "--requests", "10", "--target"];
+    let ran = run(&[&arguments[..], &[&server.endpoint]].concat());
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("leave out --warmup"), "{}", ran.stderr);
 }
 
 fn several_threads_share_connections_and_requests() {
