@@ -1,7 +1,7 @@
 //! Servers that are ended, killed, stopped and continued while everybody wants something of them.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use ringlab_bench::load::{self, Workload};
 use rustix::process::Signal;
 
 use crate::Scale;
-use crate::server::{Server, greeted, plan, round_trip, wait_until};
+use crate::server::{PATIENCE, Server, greeted, plan, round_trip, wait_until};
 
 const CLIENTS: usize = 32;
 
@@ -25,10 +25,10 @@ pub(crate) fn terminated_under_load(engine: Engine, scale: &Scale) {
         let server = Server::start_on(&listen, engine, &["--drain-timeout", "20s"]);
         listen = server.endpoint.to_string();
         let address = server.address();
-        let served = AtomicUsize::new(0);
+        let (served, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
         thread::scope(|scope| {
             for _ in 0..CLIENTS {
-                scope.spawn(|| while converse(address, &served) {});
+                scope.spawn(|| while converse(address, &served, &ended) {});
             }
             wait_until("the load is on", || {
                 served.load(Ordering::Relaxed) > 2 * CLIENTS
@@ -37,6 +37,7 @@ pub(crate) fn terminated_under_load(engine: Engine, scale: &Scale) {
             let start = Instant::now();
             assert_eq!(server.wait(), Some(0));
             slowest = slowest.max(start.elapsed());
+            ended.store(true, Ordering::SeqCst);
         });
         conversations += served.into_inner();
     }
@@ -49,10 +50,10 @@ pub(crate) fn terminated_under_load(engine: Engine, scale: &Scale) {
 
 /// A conversation to its end, of which no byte may be missing. Returns false if there was no
 /// promise: the server does not listen, or has turned this client away.
-fn converse(address: SocketAddr, served: &AtomicUsize) -> bool {
+fn converse(address: SocketAddr, served: &AtomicUsize, ended: &AtomicBool) -> bool {
     const PIECE: usize = 20_000;
     const PIECES: usize = 4;
-    let mut client = match greeted(address) {
+    let mut client = match greeted_before(address, ended) {
         Ok(client) => client,
         Err(error) => {
             assert!(is_turned_away(&error), "{error}");
@@ -73,6 +74,36 @@ fn converse(address: SocketAddr, served: &AtomicUsize) -> bool {
     assert!(reply == [b'y'; PIECE], "a byte is missing or wrong");
     served.fetch_add(1, Ordering::Relaxed);
     true
+}
+
+/// Connects and is greeted, unless the server has `ended`. The kernel resets whom it has not handed
+/// over when a listener is closed, but seldom forgets one whose handshake was just going on.
+fn greeted_before(address: SocketAddr, ended: &AtomicBool) -> io::Result<TcpStream> {
+    let mut client = TcpStream::connect(address)?;
+    client.set_nodelay(true)?;
+    client.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let start = Instant::now();
+    let mut greeting = [0];
+    loop {
+        // Looked at first: what the server had sent by then is there.
+        let is_over = ended.load(Ordering::SeqCst);
+        match client.read_exact(&mut greeting) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if is_over {
+                    return Err(ErrorKind::ConnectionReset.into());
+                }
+                assert!(start.elapsed() < PATIENCE, "the server does not greet");
+            }
+            other => {
+                other?;
+                break;
+            }
+        }
+    }
+    assert_eq!(greeting, *b"*");
+    client.set_read_timeout(Some(PATIENCE))?;
+    client.set_write_timeout(Some(PATIENCE))?;
+    Ok(client)
 }
 
 fn is_turned_away(error: &io::Error) -> bool {
