@@ -78,11 +78,12 @@ impl Engine {
         }
     }
 
-    /// Those that run here, found by trying each.
-    pub fn available() -> impl Iterator<Item = Self> {
+    /// Those that run wherever Linux does. What keeps one engine from its ring, a limit on memory
+    /// for one, would keep another from its own.
+    pub fn without_io_uring() -> impl Iterator<Item = Self> {
         Self::ALL
             .into_iter()
-            .filter(|engine| engine.availability().is_ok())
+            .filter(|engine| !matches!(engine, Self::TokioUring | Self::Uring))
     }
 
     /// How many connections one worker serves at once, whatever the limits.

@@ -402,10 +402,7 @@ fn signal_name(signal: i32) -> &'static str {
 }
 
 fn cannot_run(engine: Engine, unavailable: &diagnosis::Unavailable) -> String {
-    let others: Vec<_> = Engine::available()
-        .filter(|&other| other != engine)
-        .map(Engine::name)
-        .collect();
+    let others: Vec<_> = Engine::without_io_uring().map(Engine::name).collect();
     format!(
         "engine {engine} cannot run here: {unavailable}\n  engines that run here: {}",
         others.join(", ")
