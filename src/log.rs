@@ -11,8 +11,8 @@ use rustix::event::PollFlags;
 
 use crate::poll::ready_within;
 
-/// How long a line may wait for room, which is for readers that are slow. One that is gone costs this
-/// once.
+/// How long a line may wait for room, which is for readers that are slow. One that is gone costs
+/// this once.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a pipe takes without blocking when it is ready for writing: PIPE_BUF, see pipe(7).

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// Whether `descriptor` is ready for `what`, or in error, before `time` has passed: all of it, however
-/// often poll(2) is interrupted.
+/// Whether `descriptor` is ready for `what`, or in error, before `time` has passed: all of it,
+/// however often poll(2) is interrupted.
 ///
 /// # Errors
 ///

@@ -499,7 +499,7 @@ mod tests {
             assert_eq!(door.next(&worker, 20), Next::Later(PAUSE));
             door.shut_until = None;
         }
-        // However often it asks: a loop does so when it waits for a connection, and when it has come.
+        // However often it asks: it does when it waits for a connection and when that has come.
         assert_eq!(door.next(&worker, 20), Next::Accept);
         assert_eq!(door.next(&worker, 20), Next::Accept);
         door.succeeded();
