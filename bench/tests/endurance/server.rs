@@ -132,12 +132,18 @@ impl Drop for Server {
     }
 }
 
-/// Connects and is greeted.
-pub(crate) fn greeted(address: SocketAddr) -> io::Result<TcpStream> {
-    let mut client = TcpStream::connect(address)?;
+/// Connects; whether the server accepts is another question.
+pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let client = TcpStream::connect(address)?;
     client.set_nodelay(true)?;
     client.set_read_timeout(Some(PATIENCE))?;
     client.set_write_timeout(Some(PATIENCE))?;
+    Ok(client)
+}
+
+/// Connects and is greeted.
+pub(crate) fn greeted(address: SocketAddr) -> io::Result<TcpStream> {
+    let mut client = connect(address)?;
     let mut greeting = [0];
     client.read_exact(&mut greeting)?;
     assert_eq!(greeting, *b"*");

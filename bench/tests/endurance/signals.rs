@@ -11,7 +11,7 @@ use ringlab_bench::load::{self, Workload};
 use rustix::process::Signal;
 
 use crate::Scale;
-use crate::server::{PATIENCE, Server, greeted, plan, round_trip, wait_until};
+use crate::server::{PATIENCE, Server, connect, greeted, plan, round_trip, wait_until};
 
 const CLIENTS: usize = 32;
 
@@ -76,11 +76,10 @@ fn converse(address: SocketAddr, served: &AtomicUsize, ended: &AtomicBool) -> bo
     true
 }
 
-/// Connects and is greeted, unless the server has `ended`. The kernel resets whom it has not handed
-/// over when a listener is closed, but seldom forgets one whose handshake was just going on.
+/// Connects and is greeted, unless the server has `ended`. When a listener is closed, the kernel
+/// resets whom it has not handed over, but now and then forgets one who was just connecting.
 fn greeted_before(address: SocketAddr, ended: &AtomicBool) -> io::Result<TcpStream> {
-    let mut client = TcpStream::connect(address)?;
-    client.set_nodelay(true)?;
+    let mut client = connect(address)?;
     client.set_read_timeout(Some(Duration::from_millis(100)))?;
     let start = Instant::now();
     let mut greeting = [0];
@@ -102,7 +101,6 @@ fn greeted_before(address: SocketAddr, ended: &AtomicBool) -> io::Result<TcpStre
     }
     assert_eq!(greeting, *b"*");
     client.set_read_timeout(Some(PATIENCE))?;
-    client.set_write_timeout(Some(PATIENCE))?;
     Ok(client)
 }
 
