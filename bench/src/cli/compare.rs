@@ -1,0 +1,177 @@
+//! `ringlab-bench compare`: servers take turns, and what follows.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, value_parser};
+use indicatif::{ProgressBar, ProgressDrawTarget};
+
+use super::arguments::duration;
+use super::files::{can_be_written, write};
+use super::signals::until_interrupted;
+use super::terminal::{print, style};
+use crate::compare::contender::Contender;
+use crate::compare::preset::Preset;
+use crate::compare::{self, Comparison, Progress};
+use crate::processors::Processors;
+use crate::report::environment::Environment;
+use crate::report::{Cell, Report, against, html, text};
+
+#[derive(Debug, Args)]
+pub(super) struct Compare {
+    /// What to measure
+    #[arg(long, value_enum, default_value_t = Preset::Quick)]
+    preset: Preset,
+
+    /// A server to measure: an engine of ringlab's, `uring:FEATURES` as in `serve
+    /// --uring-features`, `peer:monoio`, `peer:compio`, or `NAME=COMMAND` with `{port}` in it for
+    /// any server of the protocol; repeatable [default: the preset's, usually the six engines]
+    #[arg(long, value_name = "SPEC")]
+    contender: Vec<Contender>,
+
+    /// The contender that the others are divided by [default: epoll; for `ladder` uring]
+    #[arg(long, value_name = "SPEC")]
+    baseline: Option<Contender>,
+
+    /// Rounds of every piece of work [default: the preset's]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=10_000))]
+    rounds: Option<u16>,
+
+    /// How long to measure in every round [default: the preset's]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    duration: Option<Duration>,
+
+    /// Where servers run, with a worker on each: `0,2-3` [default: the first processor]
+    #[arg(long, value_name = "LIST")]
+    server_processors: Option<Processors>,
+
+    /// Where the client runs, with a thread on each [default: the next one, or two if there are]
+    #[arg(long, value_name = "LIST")]
+    client_processors: Option<Processors>,
+
+    /// Write every round and the environment to a file; see `ringlab-bench schema`
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Write a page with plots, one file that needs no network
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+
+    /// Compare with an earlier run's JSON
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+}
+
+impl Compare {
+    pub(super) fn run(self) -> Result<ExitCode> {
+        let earlier = self.against.as_deref().map(read_report).transpose()?;
+        for path in [&self.json, &self.html].into_iter().flatten() {
+            can_be_written(path)?;
+        }
+        let (server_processors, client_processors) = self.processors()?;
+        let comparison = Comparison {
+            preset: self.preset,
+            contenders: self.contender,
+            baseline: self.baseline,
+            rounds: self.rounds.map(usize::from),
+            duration: self.duration,
+            server_processors,
+            client_processors,
+            command: env::args().collect(),
+        };
+        let stop = until_interrupted()?;
+        let mut show = Show::new();
+        let report = compare::run(&comparison, &mut show, &stop)?;
+        show.end()?;
+        print(&text::closing(&report))?;
+        if let Some(earlier) = &earlier {
+            print(&against::text(&report, earlier))?;
+        }
+        if let Some(path) = &self.json {
+            write(path, &(serde_json::to_string_pretty(&report)? + "\n"))?;
+        }
+        if let Some(path) = &self.html {
+            write(path, &html::render(&report))?;
+        }
+        Ok(match report.is_clean() && !report.partial {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
+    }
+
+    /// Where servers and the client run.
+    fn processors(&self) -> Result<(Processors, Processors)> {
+        let allowed = Processors::allowed().context("cannot tell the processors available")?;
+        let (first, others) = allowed.split(1);
+        let server = self.server_processors.clone().unwrap_or(first);
+        let client = match &self.client_processors {
+            Some(client) => client.clone(),
+            None if others.count() == 0 => allowed.clone(),
+            None => others.split(2).0,
+        };
+        for processors in [&server, &client] {
+            // Or a typing error would come to light in the middle.
+            processors
+                .pin()
+                .with_context(|| format!("cannot run on processors {processors}"))?;
+        }
+        allowed.pin()?;
+        Ok((server, client))
+    }
+}
+
+fn read_report(path: &Path) -> Result<Report> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    against::read(&text).with_context(|| format!("cannot use {}", path.display()))
+}
+
+/// Shows how a comparison goes, and each piece of work when it is done.
+struct Show {
+    progress: ProgressBar,
+    /// What kept the tables from being shown.
+    error: Option<anyhow::Error>,
+}
+
+impl Show {
+    fn new() -> Self {
+        let progress = ProgressBar::new(0);
+        progress.set_draw_target(ProgressDrawTarget::stderr());
+        progress.set_style(style("{bar:24} {pos} of {len}, {eta} left  {wide_msg}"));
+        Self {
+            progress,
+            error: None,
+        }
+    }
+
+    fn print(&mut self, text: &str) {
+        if let Err(error) = self.progress.suspend(|| print(text)) {
+            self.error.get_or_insert(error);
+        }
+    }
+
+    fn end(self) -> Result<()> {
+        self.progress.finish_and_clear();
+        self.error.map_or(Ok(()), Err)
+    }
+}
+
+impl Progress for Show {
+    fn begins(&mut self, environment: &Environment, rounds: usize) {
+        self.progress.set_length(rounds as u64);
+        self.print(&text::environment(environment));
+    }
+
+    fn round(&mut self, cell: &str, contender: &str) {
+        self.progress.set_message(format!("{cell}: {contender}"));
+        self.progress.inc(1);
+    }
+
+    fn cell(&mut self, cell: &Cell) {
+        self.print(&text::cell(cell));
+    }
+}
