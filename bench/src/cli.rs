@@ -15,6 +15,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand, value_parser};
 use ringlab::endpoint::Endpoint;
 
+use crate::host::keeper;
 use crate::peers::Peer;
 use crate::report;
 use compare::Compare;
@@ -46,6 +47,13 @@ enum Command {
         /// See `ringlab serve --help`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
+    },
+    /// Keep together, and end, what a contender starts
+    #[command(hide = true)]
+    Keep {
+        /// A program and its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
     },
     /// Serve on another runtime, to compare with
     Peer {
@@ -81,6 +89,10 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode> {
         Command::Serve { arguments } => {
             let ringlab = ["ringlab", "serve"].map(OsString::from);
             ringlab::cli::run(ringlab.into_iter().chain(arguments))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Keep { command } => {
+            keeper::keep(&command)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Peer {

@@ -6,16 +6,20 @@
 //!   measures.
 //! - [`statistics`] says what a series of measurements allows to be said.
 //! - [`report`] is what a comparison has found: as JSON, in the terminal, as a page.
-//! - [`compare`] finds it: contenders take turns. [`peers`] are contenders on other runtimes,
-//!   [`processors`] is where everything runs.
+//! - [`host`] is where servers and clients run, on which [`processors`], and [`meter`] what they
+//!   use there.
+//! - [`compare`] finds what there is to report: contenders take turns. [`peers`] are contenders on
+//!   other runtimes.
 //! - [`cli`] is the command line.
 //!
 //! [`inputs`] are the byte streams that the benchmarks in `benches/` feed to the framer.
 
 pub mod cli;
 pub mod compare;
+pub mod host;
 pub mod inputs;
 pub mod load;
+pub mod meter;
 pub mod peers;
 pub mod processors;
 pub mod report;

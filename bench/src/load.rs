@@ -66,6 +66,28 @@ impl fmt::Display for Workload {
     }
 }
 
+/// When the requests of an open loop are due.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arrivals {
+    /// At random, independently of each other, as those of many clients are
+    #[default]
+    Exponential,
+    /// Evenly spaced
+    Periodic,
+}
+
 /// A load to generate.
 #[derive(Debug, Clone)]
 pub struct Plan {

@@ -34,6 +34,34 @@ impl Processors {
         (Self(first.to_vec()), Self(others.to_vec()))
     }
 
+    /// Their numbers, in order.
+    pub fn iter(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().copied()
+    }
+
+    /// The set as the kernel reads one: groups of 32 bits in hexadecimal, the highest first, with
+    /// commas between them.
+    pub fn mask(&self) -> String {
+        let groups = self.0.last().map_or(1, |last| last / 32 + 1);
+        let group = |group: usize| {
+            let bits = self.iter().filter(|index| index / 32 == group);
+            bits.fold(0u32, |mask, index| mask | 1 << (index % 32))
+        };
+        let groups: Vec<_> = (0..groups)
+            .rev()
+            .map(|it| format!("{:08x}", group(it)))
+            .collect();
+        groups.join(",")
+    }
+
+    /// Those in either set.
+    pub fn union(&self, other: &Self) -> Self {
+        let mut indices = [self.0.clone(), other.0.clone()].concat();
+        indices.sort_unstable();
+        indices.dedup();
+        Self(indices)
+    }
+
     /// Whether one is in both sets.
     pub fn overlap(&self, other: &Self) -> bool {
         self.0.iter().any(|index| other.0.contains(index))
@@ -112,6 +140,17 @@ impl fmt::Display for Processors {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mask_has_a_bit_for_each() {
+        for (text, mask) in [
+            ("0", "00000001"),
+            ("1,4-5", "00000032"),
+            ("3,32,65", "00000002,00000001,00000008"),
+        ] {
+            assert_eq!(text.parse::<Processors>().unwrap().mask(), mask);
+        }
+    }
 
     #[test]
     fn sets_are_shown_as_they_are_written() {

@@ -19,13 +19,13 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::load::Workload;
 use crate::load::summary::Latency;
-use crate::statistics::{Estimate, Verdict};
+use crate::load::{Arrivals, Workload};
+use crate::statistics::{Estimate, Verdict, median};
 use environment::Environment;
 
 /// The version of this form; it changes when a reader would have to.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A comparison of servers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -72,6 +72,11 @@ pub struct Cell {
     pub work: Work,
     /// What the verdict is about.
     pub judged_by: Metric,
+    /// Where this lies on a curve, for the presets `load` and `connections`.
+    pub point: Option<Point>,
+    /// What else used the processors, in the idle look before; `None` if their idle time cannot be
+    /// read.
+    pub idle_look: Option<IdleLook>,
     /// The rounds planned.
     pub rounds: usize,
     /// How each contender did, the baseline first; last the null contender, which is the baseline
@@ -79,6 +84,35 @@ pub struct Cell {
     pub entries: Vec<Entry>,
     /// What features of the ring are worth, for the preset `ladder`; otherwise empty.
     pub steps: Vec<Step>,
+}
+
+/// A place on a curve: of cost, or of latency, over something.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Point {
+    /// Over what.
+    pub over: Axis,
+    /// How much of it; `None` for the closed loop, in which the load is whatever the server bears.
+    pub at: Option<f64>,
+}
+
+/// What a curve goes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Axis {
+    /// Requests per second, in per cent of what the baseline bears.
+    Load,
+    /// Connections at once.
+    Connections,
+}
+
+/// What the processors of the two sides did while neither a server nor a client was there. It is
+/// taken off what they do in the rounds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct IdleLook {
+    /// The part of their time that the server's processors were busy.
+    pub server_busy: f64,
+    /// The part of their time that the client's were.
+    pub client_busy: f64,
 }
 
 /// What one feature of the ring is worth, by the metric that the cell is judged by.
@@ -118,14 +152,22 @@ pub struct Work {
     pub workload: Workload,
     /// What connections are made of.
     pub transport: Transport,
+    /// What lies between server and client; Unix sockets know no path.
+    pub path: Option<Path>,
     /// Connections at once.
     pub connections: usize,
     /// Sizes of messages in bytes, with weights.
     pub sizes: String,
     /// Requests that a connection may have in flight.
     pub pipeline: usize,
-    /// Requests per second, if they are sent at fixed times (open loop).
+    /// Requests per second, if they are sent when they are due, whatever the replies do (open
+    /// loop). Where it is a part of what the baseline bears, which is found anew in every round:
+    /// the median over the rounds.
     pub rate: Option<f64>,
+    /// The rate as a part of what the baseline bears in a closed loop.
+    pub rate_of_baseline: Option<f64>,
+    /// When requests are due, in an open loop.
+    pub arrivals: Arrivals,
     /// Seconds under load before anything is measured, in every round.
     pub warmup_seconds: f64,
     /// Seconds measured in every round.
@@ -136,7 +178,7 @@ pub struct Work {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
-    /// TCP over the loopback device.
+    /// TCP.
     Tcp,
     /// Unix stream sockets.
     Unix,
@@ -151,18 +193,65 @@ impl fmt::Display for Transport {
     }
 }
 
-/// A figure by which servers are compared.
+/// What lies between server and client.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Path {
+    /// Two network namespaces and a veth pair, each end's receiving done by its own side
+    Hosts,
+    /// The loopback device, where whoever sends does the other's receiving
+    Loopback,
+}
+
+impl Path {
+    /// In a sentence about connections: "64 connections between hosts".
+    pub fn phrase(self) -> &'static str {
+        match self {
+            Self::Hosts => "between hosts",
+            Self::Loopback => "over loopback",
+        }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hosts => "hosts",
+            Self::Loopback => "loopback",
+        })
+    }
+}
+
+/// A figure by which servers are compared; of each, less is better.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
-    /// Processor time of the server per request.
-    Cpu,
+    /// What the server's processors did per request, whoever is charged for it.
+    ServerSide,
+    /// What the server's and the client's processors did per request.
+    BothSides,
+    /// Processor time of the server's processes per request.
+    Process,
     /// Time per request, the inverse of the throughput.
     Time,
     /// The median latency.
     P50,
+    /// The latency that one of ten requests exceeds.
+    P90,
     /// The latency that one of a hundred requests exceeds.
     P99,
     /// Memory of the server's own per idle connection.
@@ -171,14 +260,26 @@ pub enum Metric {
 
 impl Metric {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 5] = [Self::Cpu, Self::Time, Self::P50, Self::P99, Self::Memory];
+    pub const ALL: [Self; 8] = [
+        Self::ServerSide,
+        Self::BothSides,
+        Self::Process,
+        Self::Time,
+        Self::P50,
+        Self::P90,
+        Self::P99,
+        Self::Memory,
+    ];
 
     /// What the ratio is a ratio of, in words.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Cpu => "server CPU per request",
+            Self::ServerSide => "processor time of the server’s side per request",
+            Self::BothSides => "processor time of both sides per request",
+            Self::Process => "processor time of the server’s process per request",
             Self::Time => "time per request",
             Self::P50 => "median latency",
+            Self::P90 => "p90 latency",
             Self::P99 => "p99 latency",
             Self::Memory => "memory per idle connection",
         }
@@ -187,24 +288,49 @@ impl Metric {
     /// The same in a column's heading.
     pub fn short(self) -> &'static str {
         match self {
-            Self::Cpu => "CPU ratio",
+            Self::ServerSide => "server side",
+            Self::BothSides => "both sides",
+            Self::Process => "process",
             Self::Time => "time ratio",
             Self::P50 => "p50 ratio",
+            Self::P90 => "p90 ratio",
             Self::P99 => "p99 ratio",
             Self::Memory => "memory ratio",
         }
     }
 
+    /// What is compared, of which there may be several figures.
+    pub fn quantity(self) -> Quantity {
+        match self {
+            Self::ServerSide | Self::BothSides | Self::Process => Quantity::Cost,
+            Self::Time | Self::P50 | Self::P90 | Self::P99 => Quantity::Speed,
+            Self::Memory => Quantity::Memory,
+        }
+    }
+
     /// A verdict in words that fit.
     pub fn words(self, verdict: Verdict) -> &'static str {
-        match (verdict, self) {
-            (Verdict::Faster, Self::Memory) => "smaller",
-            (Verdict::Slower, Self::Memory) => "larger",
-            (Verdict::Faster, _) => "faster",
-            (Verdict::Slower, _) => "slower",
+        match (verdict, self.quantity()) {
+            (Verdict::Faster, Quantity::Cost) => "cheaper",
+            (Verdict::Slower, Quantity::Cost) => "dearer",
+            (Verdict::Faster, Quantity::Speed) => "faster",
+            (Verdict::Slower, Quantity::Speed) => "slower",
+            (Verdict::Faster, Quantity::Memory) => "smaller",
+            (Verdict::Slower, Quantity::Memory) => "larger",
             (Verdict::NoDifferenceShown, _) => "no difference shown",
         }
     }
+}
+
+/// What a verdict can be about; verdicts about different ones do not add up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Quantity {
+    /// Processor time.
+    Cost,
+    /// Time that passes.
+    Speed,
+    /// Memory.
+    Memory,
 }
 
 /// How one contender did one piece of work.
@@ -276,15 +402,24 @@ pub struct Round {
     pub requests: u64,
     /// Their latencies.
     pub latency_us: Option<Latency>,
-    /// Processor time of the server in that time, in microseconds, by its process's CPU clock.
-    pub server_cpu_us: f64,
+    /// Requests due per second, in an open loop.
+    pub rate: Option<f64>,
+    /// How long the server's processors were busy in that time, in microseconds, less what they
+    /// were in the idle look; `None` if their idle time cannot be read.
+    pub server_side_us: Option<f64>,
+    /// Likewise the client's, without the time in which an open loop's client did nothing but wait
+    /// for the next request to be due.
+    pub client_side_us: Option<f64>,
+    /// Processor time of the server's processes in that time, in microseconds, by their CPU
+    /// clocks.
+    pub server_process_us: f64,
     /// Of the same, what the kernel's clock ticks saw in user mode, in microseconds. Ticks are
     /// some milliseconds, so this is only good as a sum over many rounds.
     pub server_user_ticks_us: f64,
     /// What they saw in kernel mode.
     pub server_system_ticks_us: f64,
     /// Processor time of the client's threads in that time, in microseconds.
-    pub client_cpu_us: f64,
+    pub client_process_us: f64,
     /// The most memory that the server has had resident (VmHWM), in bytes.
     pub peak_memory: u64,
     /// Memory of the server's own (RssAnon) per idle connection, in bytes; where connections were
@@ -298,9 +433,12 @@ impl Round {
         let requests = self.requests as f64;
         match metric {
             _ if self.requests == 0 && metric != Metric::Memory => None,
-            Metric::Cpu => Some(self.server_cpu_us / requests),
+            Metric::ServerSide => Some(self.server_side_us? / requests),
+            Metric::BothSides => Some((self.server_side_us? + self.client_side_us?) / requests),
+            Metric::Process => Some(self.server_process_us / requests),
             Metric::Time => Some(self.seconds * 1e6 / requests),
             Metric::P50 => self.latency_us.map(|latency| latency.p50),
+            Metric::P90 => self.latency_us.map(|latency| latency.p90),
             Metric::P99 => self.latency_us.map(|latency| latency.p99),
             Metric::Memory => self.memory_per_connection,
         }
@@ -314,13 +452,18 @@ pub struct Medians {
     pub requests_per_second: f64,
     /// Latencies: of each percentile the median over the rounds, of the maximum the largest.
     pub latency_us: Option<Latency>,
-    /// Processor time of the server per request, in microseconds.
-    pub cpu_us: Option<f64>,
+    /// What the server's side did per request, in microseconds.
+    pub server_side_us: Option<f64>,
+    /// What the client's side did per request, in microseconds.
+    pub client_side_us: Option<f64>,
+    /// Processor time of the server's processes per request, in microseconds.
+    pub process_us: Option<f64>,
     /// The part of it that is user mode, by clock ticks over all rounds.
-    pub cpu_user_share: Option<f64>,
-    /// Processor time of the client per request, in microseconds.
-    pub client_cpu_us: Option<f64>,
-    /// The part of the measured time that the server's processors were running it.
+    pub user_share: Option<f64>,
+    /// Processor time of the client's threads per request, in microseconds.
+    pub client_process_us: Option<f64>,
+    /// The part of the measured time that the server's processors were busy: its side, or if that
+    /// is unknown its processes.
     pub server_busy: f64,
     /// The part of the measured time that the client's threads were running.
     pub client_busy: f64,
@@ -344,23 +487,47 @@ pub struct Ratio {
     pub rounds_to_settle: Option<usize>,
 }
 
-/// What was counted in a pass of its own.
+/// What was counted under loads of its own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Counted {
-    /// Context switches of the server per request, from its start to its end.
+    /// Context switches of the server.
     pub context_switches: Count,
-    /// System calls of the server per request, under load.
+    /// System calls of the server.
     pub system_calls: Count,
 }
 
-/// A number, or the reason why there is none.
+/// Numbers, or the reason why there are none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Count {
     /// Per request.
-    PerRequest(f64),
+    PerRequest(Spread),
     /// Why it was not measured.
     NotMeasured(String),
+}
+
+/// What was found several times.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Spread {
+    /// The median.
+    pub median: f64,
+    /// The least.
+    pub least: f64,
+    /// The most.
+    pub most: f64,
+}
+
+impl Spread {
+    /// Of these values; `None` of none.
+    pub fn of(values: &[f64]) -> Option<Self> {
+        let mut values = values.to_vec();
+        values.sort_by(f64::total_cmp);
+        Some(Self {
+            median: median(&values),
+            least: *values.first()?,
+            most: *values.last()?,
+        })
+    }
 }
 
 impl Report {

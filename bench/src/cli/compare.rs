@@ -15,11 +15,12 @@ use super::files::{can_be_written, write};
 use super::signals::until_interrupted;
 use super::terminal::{print, style};
 use crate::compare::contender::Contender;
-use crate::compare::preset::Preset;
+use crate::compare::preset::{CellPlan, Preset};
 use crate::compare::{self, Comparison, Progress};
+use crate::load::Arrivals;
 use crate::processors::Processors;
 use crate::report::environment::Environment;
-use crate::report::{Cell, Report, against, html, text};
+use crate::report::{self, Cell, Report, against, html, text};
 
 #[derive(Debug, Args)]
 pub(super) struct Compare {
@@ -27,9 +28,31 @@ pub(super) struct Compare {
     #[arg(long, value_enum, default_value_t = Preset::Quick)]
     preset: Preset,
 
+    /// A piece of work instead of a preset's:
+    /// `request-reply,connections=256,size=1024,transport=unix,pipeline=4,rate=25%` or the like,
+    /// all but the first optional, with a rate also as requests per second; repeatable
+    #[arg(long, value_name = "SPEC")]
+    work: Vec<CellPlan>,
+
+    /// What lies between server and client; where the network namespaces that `hosts` takes cannot
+    /// be had, it is loopback
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "LIST",
+        default_value = "hosts,loopback"
+    )]
+    path: Vec<report::Path>,
+
+    /// When the requests of open loops are due
+    #[arg(long, value_enum, default_value_t)]
+    arrivals: Arrivals,
+
     /// A server to measure: an engine of ringlab's, `uring:FEATURES` as in `serve
-    /// --uring-features`, `peer:monoio`, `peer:compio`, or `NAME=COMMAND` with `{port}` in it for
-    /// any server of the protocol; repeatable [default: the preset's, usually the six engines]
+    /// --uring-features`, `peer:monoio`, `peer:compio`, or `NAME=COMMAND` for any server of the
+    /// protocol, with `{port}` in it, and `{address}` unless it listens on all; repeatable
+    /// [default: the preset's, usually the six engines]
     #[arg(long, value_name = "SPEC")]
     contender: Vec<Contender>,
 
@@ -75,6 +98,9 @@ impl Compare {
         let (server_processors, client_processors) = self.processors()?;
         let comparison = Comparison {
             preset: self.preset,
+            work: self.work,
+            paths: distinct(self.path),
+            arrivals: self.arrivals,
             contenders: self.contender,
             baseline: self.baseline,
             rounds: self.rounds.map(usize::from),
@@ -122,6 +148,17 @@ impl Compare {
         allowed.pin()?;
         Ok((server, client))
     }
+}
+
+/// Each once, in the order given.
+fn distinct(paths: Vec<report::Path>) -> Vec<report::Path> {
+    let mut seen = Vec::new();
+    for path in paths {
+        if !seen.contains(&path) {
+            seen.push(path);
+        }
+    }
+    seen
 }
 
 fn read_report(path: &Path) -> Result<Report> {

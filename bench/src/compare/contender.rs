@@ -1,6 +1,7 @@
 //! Who takes part in a comparison, as it is written on the command line.
 
 use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -8,12 +9,16 @@ use clap::ValueEnum;
 use ringlab::engine::Engine;
 use ringlab::features::Choice;
 
+use crate::host::server::Invocation;
 use crate::load::Workload;
 use crate::peers::Peer;
 use crate::report::{Transport, Work};
 
 /// What stands for the port in a command line.
 const PORT: &str = "{port}";
+
+/// What stands for the address.
+const ADDRESS: &str = "{address}";
 
 /// A server to measure: `epoll`, `uring:-defer-taskrun`, `peer:monoio` or `NAME=COMMAND {port}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,18 +33,8 @@ enum Kind {
     /// One of ringlab's, with what `--uring-features` says.
     Engine(Engine, Option<String>),
     Peer(Peer),
-    /// A program and its arguments, one of which holds [`PORT`].
+    /// A program and its arguments, one of which holds [`PORT`], and maybe one [`ADDRESS`].
     Command(Vec<String>),
-}
-
-/// How to start a server.
-#[derive(Debug, Clone)]
-pub(super) struct Invocation {
-    /// The program; `None` for this one.
-    pub(super) program: Option<OsString>,
-    pub(super) arguments: Vec<OsString>,
-    /// Where it will listen, if it does not announce that itself.
-    pub(super) port: Option<u16>,
 }
 
 impl Contender {
@@ -84,17 +79,18 @@ impl Contender {
         }
     }
 
-    /// The command line of a server over `transport`; `socket` is where a Unix socket may be, and
-    /// `port` a port that is free.
+    /// The command line of a server over `transport`; `socket` is where a Unix socket may be,
+    /// `address` where clients reach it, and `port` a port that is free there.
     pub(super) fn invocation(
         &self,
         transport: Transport,
         workers: usize,
         socket: &Path,
+        address: IpAddr,
         port: u16,
     ) -> Invocation {
         let listen = match transport {
-            Transport::Tcp => OsString::from("127.0.0.1:0"),
+            Transport::Tcp => OsString::from(SocketAddr::new(address, 0).to_string()),
             Transport::Unix => {
                 let mut endpoint = OsString::from("unix:");
                 endpoint.push(socket);
@@ -137,7 +133,8 @@ impl Contender {
             Kind::Command(words) => {
                 let mut words = words
                     .iter()
-                    .map(|word| word.replace(PORT, &port.to_string()));
+                    .map(|word| word.replace(PORT, &port.to_string()))
+                    .map(|word| word.replace(ADDRESS, &address.to_string()));
                 Invocation {
                     program: words.next().map(OsString::from),
                     arguments: words.map(OsString::from).collect(),
@@ -147,13 +144,14 @@ impl Contender {
         }
     }
 
-    /// The command line in words, with the port left open.
-    pub(super) fn command_line(&self, transport: Transport, workers: usize) -> String {
+    /// The command line in words, over TCP, with address and port left open.
+    pub(super) fn command_line(&self, workers: usize) -> String {
         if let Kind::Command(words) = &self.kind {
             let words = words.iter().map(String::as_str);
             return shlex::try_join(words).unwrap_or_default();
         }
-        let invocation = self.invocation(transport, workers, Path::new("SOCKET"), 0);
+        let anywhere = Ipv4Addr::UNSPECIFIED.into();
+        let invocation = self.invocation(Transport::Tcp, workers, Path::new(""), anywhere, 0);
         let words = invocation
             .arguments
             .iter()
@@ -239,11 +237,12 @@ mod tests {
             let contender: Contender = text.parse().unwrap();
             assert_eq!(contender.name, text);
         }
-        let mine: Contender = "mine=./server --port {port} 'a b'".parse().unwrap();
+        let mine: Contender = "mine=./server {address}:{port} 'a b'".parse().unwrap();
+        let address = Ipv4Addr::LOCALHOST.into();
         assert_eq!(mine.name, "mine");
-        let invocation = mine.invocation(Transport::Tcp, 1, Path::new(""), 1234);
+        let invocation = mine.invocation(Transport::Tcp, 1, Path::new(""), address, 1234);
         assert_eq!(invocation.program.unwrap(), "./server");
-        assert_eq!(invocation.arguments, ["--port", "1234", "a b"]);
+        assert_eq!(invocation.arguments, ["127.0.0.1:1234", "a b"]);
     }
 
     #[test]

@@ -4,11 +4,9 @@ use crate::load::summary::Latency;
 use crate::report::{Cell, Entry, Medians, Metric, Ratio, Round};
 use crate::statistics::{Estimate, Verdict, median, rounds_to_settle};
 
-/// From here on a client counts as busy all the time.
-const CLIENT_BUSY: f64 = 0.95;
-
-/// From here on a server does.
-const SERVER_BUSY: f64 = 0.9;
+/// From here on a client counts as busy all the time, whatever the server does: what it cannot
+/// send, nobody can serve.
+const CLIENT_BUSY: f64 = 0.97;
 
 /// An open loop that sends less than this part of what is due falls behind.
 const ON_TIME: f64 = 0.98;
@@ -25,8 +23,7 @@ pub(crate) fn evaluate(cell: &mut Cell, servers: usize, clients: usize) {
                 .rate
                 .map(|rate| medians.requests_per_second < rate * ON_TIME);
             // In an open loop the client spins.
-            let is_at_its_limit = is_late.unwrap_or(medians.client_busy > CLIENT_BUSY);
-            is_at_its_limit && medians.server_busy < SERVER_BUSY
+            is_late.unwrap_or(medians.client_busy > CLIENT_BUSY)
         });
     }
     compare_to_baseline(cell);
@@ -115,16 +112,25 @@ fn medians(rounds: &[Round], servers: usize, clients: usize) -> Option<Medians> 
     let busy = |cpu: f64, round: &Round, processors: usize| {
         cpu / (round.seconds * 1e6 * processors as f64).max(1e-9)
     };
+    let per_request = |time: fn(&Round) -> Option<f64>| {
+        maybe(&|round| {
+            let time = time(round)?;
+            (round.requests > 0).then(|| time / round.requests as f64)
+        })
+    };
     Some(Medians {
         requests_per_second: of(&|round| round.requests as f64 / round.seconds.max(1e-9)),
         latency_us: latency(rounds),
-        cpu_us: maybe(&|round| round.value(Metric::Cpu)),
-        cpu_user_share: (ticks > 0.0).then(|| user / ticks),
-        client_cpu_us: maybe(&|round| {
-            (round.requests > 0).then(|| round.client_cpu_us / round.requests as f64)
+        server_side_us: per_request(|round| round.server_side_us),
+        client_side_us: per_request(|round| round.client_side_us),
+        process_us: per_request(|round| Some(round.server_process_us)),
+        user_share: (ticks > 0.0).then(|| user / ticks),
+        client_process_us: per_request(|round| Some(round.client_process_us)),
+        server_busy: of(&|round| {
+            let side = round.server_side_us.unwrap_or(round.server_process_us);
+            busy(side, round, servers)
         }),
-        server_busy: of(&|round| busy(round.server_cpu_us, round, servers)),
-        client_busy: of(&|round| busy(round.client_cpu_us, round, clients)),
+        client_busy: of(&|round| busy(round.client_process_us, round, clients)),
         peak_memory: rounds.iter().map(|round| round.peak_memory).max()?,
         memory_per_connection: maybe(&|round| round.memory_per_connection),
     })
@@ -178,10 +184,13 @@ mod tests {
                 seconds: 0.1,
                 requests: 1000,
                 latency_us: None,
-                server_cpu_us: cpu * noise * 1000.0,
+                rate: None,
+                server_side_us: Some(cpu * noise * 1000.0),
+                client_side_us: Some(60_000.0),
+                server_process_us: cpu * noise * 1000.0,
                 server_user_ticks_us: 10_000.0,
                 server_system_ticks_us: 30_000.0,
-                client_cpu_us: 50_000.0,
+                client_process_us: 50_000.0,
                 peak_memory: 1 << 20,
                 memory_per_connection: None,
             })
@@ -205,7 +214,9 @@ mod tests {
         Cell {
             name: plan.name(),
             work: plan.work.clone(),
-            judged_by: Metric::Cpu,
+            judged_by: Metric::ServerSide,
+            point: None,
+            idle_look: None,
             rounds: 8,
             entries,
             steps: Vec::new(),
@@ -216,14 +227,14 @@ mod tests {
     fn contenders_are_judged_by_their_ratio_to_the_baseline() {
         let mut cell = cell(&[("a", 10.0), ("b", 9.0), ("c", 11.0), ("d", 10.0)]);
         evaluate(&mut cell, 1, 1);
-        let verdict = |index: usize| cell.entries[index].ratio(Metric::Cpu).unwrap().verdict;
+        let verdict = |index: usize| cell.entries[index].ratio(Metric::Process).unwrap().verdict;
         assert_eq!(verdict(1), Verdict::Faster);
         assert_eq!(verdict(2), Verdict::Slower);
         assert_eq!(verdict(3), Verdict::NoDifferenceShown);
         assert_eq!(verdict(4), Verdict::NoDifferenceShown);
         assert!(cell.entries[0].ratios.is_empty());
         let medians = cell.entries[0].medians.as_ref().unwrap();
-        assert_eq!(medians.cpu_user_share, Some(0.25));
+        assert_eq!(medians.user_share, Some(0.25));
         assert!((medians.requests_per_second - 10_000.0).abs() < 0.01);
     }
 
@@ -234,7 +245,7 @@ mod tests {
         cell.entries[0].rounds.remove(7);
         assert_eq!(
             cell.entries[1]
-                .ratios_to(&cell.entries[0].rounds, Metric::Cpu)
+                .ratios_to(&cell.entries[0].rounds, Metric::Process)
                 .len(),
             6
         );
@@ -245,7 +256,7 @@ mod tests {
         let mut cell = cell(&[("a", 10.0)]);
         let mut is_saturated = |client: f64, server: f64| {
             for round in &mut cell.entries[0].rounds {
-                (round.client_cpu_us, round.server_cpu_us) = (client, server);
+                (round.client_process_us, round.server_process_us) = (client, server);
             }
             evaluate(&mut cell, 1, 1);
             cell.entries[0].client_saturated

@@ -7,14 +7,15 @@ use ringlab::engine::Engine;
 use ringlab::features::{Choice, Feature, Features};
 
 use super::contender::Contender;
-use crate::load::Workload;
-use crate::report::{Metric, Step, StepKind, Transport, Work};
+use super::route::Route;
+use crate::load::{Arrivals, Workload};
+use crate::report::{Axis, Metric, Path, Point, Step, StepKind, Transport, Work};
 use crate::statistics::Verdict;
 
 /// A selection of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Preset {
-    /// Two pieces of work, for an answer in less than a minute
+    /// Requests and connections that come and go, for an answer in a minute and a half
     Quick,
     /// Every kind of work
     Standard,
@@ -24,11 +25,21 @@ pub enum Preset {
     Bulk,
     /// Connections that come and go
     Churn,
-    /// Requests at fixed rates, for latencies without coordinated omission
+    /// From a twentieth of what the baseline bears to all of it: cost and latency over load
+    Load,
+    /// From 1 to 4,096 connections: cost over their number
+    Connections,
+    /// Requests at given rates, for latencies without coordinated omission
     Latency,
     /// Memory of idle connections
     Idle,
 }
+
+/// Parts of what the baseline bears.
+const LOADS: [f64; 6] = [0.05, 0.1, 0.25, 0.5, 0.75, 0.9];
+
+/// Numbers of connections.
+const CONNECTIONS: [usize; 7] = [1, 4, 16, 64, 256, 1024, 4096];
 
 /// A piece of work, and how much of it.
 #[derive(Debug, Clone)]
@@ -37,10 +48,12 @@ pub struct CellPlan {
     pub work: Work,
     /// What the verdict is about.
     pub judged_by: Metric,
+    /// Where it lies on a curve.
+    pub point: Option<Point>,
     /// How many rounds.
     pub rounds: usize,
-    /// For an open loop: its rate, as a part of what the baseline can do in a closed loop.
-    pub rate_of_baseline: Option<f64>,
+    /// The only path for it, if that can be had.
+    only: Option<Path>,
 }
 
 impl CellPlan {
@@ -49,24 +62,30 @@ impl CellPlan {
         Self::of(Workload::RequestReply, transport, connections, "32")
     }
 
-    fn of(workload: Workload, transport: Transport, connections: usize, sizes: &str) -> Self {
+    /// Some work, with messages of `sizes` bytes.
+    pub fn of(workload: Workload, transport: Transport, connections: usize, sizes: &str) -> Self {
         Self {
             work: Work {
                 workload,
                 transport,
+                path: None,
                 connections,
                 sizes: sizes.to_owned(),
                 pipeline: 1,
                 rate: None,
+                rate_of_baseline: None,
+                arrivals: Arrivals::default(),
                 warmup_seconds: 0.06,
                 seconds: 0.3,
             },
+            // Whose work that is depends on the path.
             judged_by: match workload {
                 Workload::Idle => Metric::Memory,
-                _ => Metric::Cpu,
+                _ => Metric::ServerSide,
             },
+            point: None,
             rounds: 16,
-            rate_of_baseline: None,
+            only: None,
         }
     }
 
@@ -75,20 +94,32 @@ impl CellPlan {
     }
 
     fn idle(transport: Transport, connections: usize) -> Self {
-        // Nothing is timed, so little needs repeating.
+        // Nothing is timed, so little needs repeating, and no path matters.
         Self::of(Workload::Idle, transport, connections, "32").with(|plan| {
             plan.rounds = 6;
+            plan.only = Some(Path::Loopback);
             plan.work.warmup_seconds = 0.0;
             plan.work.seconds = 0.1;
         })
     }
 
-    fn paced(connections: usize, part: f64) -> Self {
-        Self::request_reply(Transport::Tcp, connections).with(|plan| {
-            plan.judged_by = Metric::P99;
-            plan.rate_of_baseline = Some(part);
-            plan.work.warmup_seconds = 0.1;
-            plan.work.seconds = 0.6;
+    /// At a rate that is this part of what the baseline bears.
+    fn paced(self, part: f64) -> Self {
+        self.with(|plan| plan.work.rate_of_baseline = Some(part))
+    }
+
+    fn at(self, over: Axis, at: Option<f64>) -> Self {
+        self.with(|plan| plan.point = Some(Point { over, at }))
+    }
+
+    fn only(self, path: Path) -> Self {
+        self.with(|plan| plan.only = Some(path))
+    }
+
+    fn lasting(self, rounds: usize, seconds: f64) -> Self {
+        self.with(|plan| {
+            plan.rounds = rounds;
+            plan.work.seconds = seconds;
         })
     }
 
@@ -104,7 +135,32 @@ impl CellPlan {
         }
         if let Some(duration) = duration {
             self.work.seconds = duration.as_secs_f64();
-            self.work.warmup_seconds = self.work.warmup_seconds.min(self.work.seconds);
+        }
+    }
+
+    /// The routes over which it is done; Unix sockets know none, and so any one will do.
+    pub(super) fn routes<'r>(&self, routes: &'r [Route]) -> Vec<&'r Route> {
+        let only = routes.iter().filter(|route| Some(route.path) == self.only);
+        match self.work.transport {
+            Transport::Unix => routes.iter().take(1).collect(),
+            Transport::Tcp if self.only.is_none() => routes.iter().collect(),
+            Transport::Tcp => only.chain(routes).take(1).collect(),
+        }
+    }
+
+    /// Sets it on its path, where it is judged by the figure that no shift of work between server
+    /// and client can bend: what the server's side does, if receiving is each side's own, and what
+    /// both do where whoever sends does it. If sides cannot be told apart, only the server's
+    /// process is left.
+    pub(super) fn take(&mut self, path: Path, sides_are_known: bool) {
+        let is_tcp = self.work.transport == Transport::Tcp;
+        self.work.path = is_tcp.then_some(path);
+        if self.judged_by == Metric::ServerSide {
+            self.judged_by = match self.work.path {
+                _ if !sides_are_known => Metric::Process,
+                Some(Path::Loopback) => Metric::BothSides,
+                Some(Path::Hosts) | None => Metric::ServerSide,
+            };
         }
     }
 
@@ -113,6 +169,7 @@ impl CellPlan {
         let Work {
             workload,
             transport,
+            path,
             connections,
             sizes,
             pipeline,
@@ -123,14 +180,19 @@ impl CellPlan {
             connections => format!("{connections} connections"),
         };
         let mut name = format!("{workload}, {connections}, {transport}");
+        if let Some(path) = path {
+            name += &format!(" {}", path.phrase());
+        }
         if *workload != Workload::Idle {
             name += &format!(", {sizes} bytes");
         }
         if *pipeline > 1 {
             name += &format!(", {pipeline} in flight");
         }
-        if let Some(part) = self.rate_of_baseline {
-            name += &format!(", open loop at {:.0} %", part * 100.0);
+        if let Some(part) = self.work.rate_of_baseline {
+            name += &format!(", at {:.0} % load", part * 100.0);
+        } else if let Some(rate) = self.work.rate {
+            name += &format!(", at {rate:.0} requests/s");
         }
         name
     }
@@ -144,29 +206,49 @@ impl Preset {
         let request_reply = CellPlan::request_reply;
         let of = CellPlan::of;
         match self {
-            Self::Quick => [request_reply(Tcp, 64), of(Churn, Tcp, 16, "32")]
-                .map(|plan| plan.with(|plan| plan.rounds = 10))
-                .map(|plan| plan.with(|plan| plan.work.seconds = 0.2))
-                .into(),
+            Self::Quick => [
+                request_reply(Tcp, 64),
+                of(Churn, Tcp, 16, "32"),
+                request_reply(Tcp, 64).paced(0.25).only(Path::Hosts),
+            ]
+            .map(|plan| plan.lasting(8, 0.2))
+            .into(),
             Self::Standard => vec![
                 request_reply(Tcp, 1),
                 request_reply(Tcp, 64),
+                request_reply(Tcp, 64).paced(0.25),
                 request_reply(Tcp, 1000),
                 request_reply(Unix, 64),
-                request_reply(Tcp, 64).pipelined(16),
-                CellPlan::paced(64, 0.5),
-                of(Stream, Tcp, 4, "4096"),
+                request_reply(Tcp, 64).pipelined(12),
+                of(Stream, Tcp, 4, "4000"),
                 of(Churn, Tcp, 16, "32"),
                 CellPlan::idle(Tcp, 10_000),
             ],
+            Self::Load => LOADS
+                .into_iter()
+                .map(Some)
+                .chain([None])
+                .map(|part| {
+                    let plan = request_reply(Tcp, 64).lasting(8, 0.3);
+                    let plan = plan.at(Axis::Load, part.map(|part| part * 100.0));
+                    part.map_or(plan.clone(), |part| plan.paced(part))
+                })
+                .collect(),
+            Self::Connections => CONNECTIONS
+                .into_iter()
+                .map(|connections| {
+                    let plan = request_reply(Tcp, connections).lasting(8, 0.3);
+                    plan.at(Axis::Connections, Some(connections as f64))
+                })
+                .collect(),
             Self::Ladder => vec![
                 request_reply(Tcp, 64),
                 of(Churn, Tcp, 16, "32"),
-                of(Stream, Tcp, 4, "4096"),
+                of(Stream, Tcp, 4, "4000"),
             ],
             Self::Bulk => vec![
                 of(Stream, Tcp, 4, "32"),
-                of(Stream, Tcp, 4, "4096"),
+                of(Stream, Tcp, 4, "4000"),
                 of(Stream, Tcp, 4, "65536"),
                 of(Stream, Tcp, 64, "4096"),
                 of(Stream, Unix, 4, "4096"),
@@ -179,11 +261,17 @@ impl Preset {
                 of(Churn, Unix, 16, "32"),
             ],
             Self::Latency => vec![
-                request_reply(Tcp, 1).with(|plan| plan.judged_by = Metric::P50),
-                CellPlan::paced(64, 0.2),
-                CellPlan::paced(64, 0.5),
-                CellPlan::paced(64, 0.8),
-            ],
+                request_reply(Tcp, 1),
+                request_reply(Tcp, 64).paced(0.2),
+                request_reply(Tcp, 64).paced(0.5),
+                request_reply(Tcp, 64).paced(0.8),
+            ]
+            .into_iter()
+            .map(|plan| {
+                plan.with(|plan| plan.judged_by = Metric::P50)
+                    .lasting(10, 5.0)
+            })
+            .collect(),
             Self::Idle => vec![
                 CellPlan::idle(Tcp, 1000),
                 CellPlan::idle(Tcp, 10_000),
@@ -211,6 +299,12 @@ impl Preset {
                 }
                 contenders
             }
+            // Who serves one client at a time has little to do here.
+            Self::Quick | Self::Load | Self::Connections => Engine::ALL
+                .into_iter()
+                .filter(|&engine| engine != Engine::Sequential)
+                .map(Contender::engine)
+                .collect(),
             _ => Engine::ALL.into_iter().map(Contender::engine).collect(),
         }
     }

@@ -58,6 +58,9 @@ pub struct Environment {
     pub server_processors: String,
     /// Where the client ran.
     pub client_processors: String,
+    /// Where the idle time of processors was read, which says what the sides did; `None` if server
+    /// and client share a processor, and have no sides.
+    pub idle_clock: Option<String>,
     /// The system's load before it began, over the last minute.
     pub load_average: Option<f64>,
     /// What makes the measurement less trustworthy, in words.
@@ -80,6 +83,7 @@ impl Environment {
             versions: versions(),
             server_processors: server.to_string(),
             client_processors: client.to_string(),
+            idle_clock: None,
             load_average: load_average(),
             warnings: Vec::new(),
         };

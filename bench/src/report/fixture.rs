@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use super::environment::Environment;
 use super::{
-    Cell, Contender, Count, Counted, Entry, Metric, Report, Round, Status, Step, StepKind,
-    Transport, VERSION, Work,
+    Cell, Contender, Count, Counted, Entry, IdleLook, Metric, Path, Report, Round, Spread, Status,
+    Step, StepKind, Transport, VERSION, Work,
 };
 use crate::compare::evaluate;
-use crate::load::Workload;
 use crate::load::summary::Latency;
+use crate::load::{Arrivals, Workload};
 use crate::statistics::Verdict;
 
 /// Rounds of every contender.
@@ -103,6 +103,7 @@ fn environment() -> Environment {
         versions: table(&[("io-uring", "0.7.15"), ("rustc", "1.95.0")]),
         server_processors: "0".to_owned(),
         client_processors: "1".to_owned(),
+        idle_clock: Some("/proc/timer_list".to_owned()),
         load_average: Some(0.31),
         warnings: vec![
             "the frequency governor is schedutil: speed depends on what came before".to_owned(),
@@ -114,10 +115,13 @@ fn work(workload: Workload) -> Work {
     Work {
         workload,
         transport: Transport::Tcp,
+        path: Some(Path::Hosts),
         connections: 64,
         sizes: "32".to_owned(),
         pipeline: 1,
         rate: None,
+        rate_of_baseline: None,
+        arrivals: Arrivals::Exponential,
         warmup_seconds: 0.06,
         seconds: SECONDS,
     }
@@ -145,7 +149,7 @@ pub(crate) fn failing() -> Cell {
             .to_owned(),
     );
     cell.entries[4].counted = Some(Counted {
-        context_switches: Count::PerRequest(0.1),
+        context_switches: per_request(0.1),
         system_calls: Count::NotMeasured("perf_event_open: Permission denied".to_owned()),
     });
     judge(cell)
@@ -232,19 +236,32 @@ fn cell(name: &str, contenders: &[(&str, f64, f64)]) -> Cell {
             .map(|index| round(&mut random, index, cpu, latency))
             .collect(),
         counted: (!null).then_some(Counted {
-            context_switches: Count::PerRequest(0.01),
-            system_calls: Count::PerRequest(2.03),
+            context_switches: per_request(0.01),
+            system_calls: per_request(2.03),
         }),
         ..evaluate::entry(name, null)
     });
     Cell {
         name: name.to_owned(),
         work: work(Workload::RequestReply),
-        judged_by: Metric::Cpu,
+        judged_by: Metric::ServerSide,
+        point: None,
+        idle_look: Some(IdleLook {
+            server_busy: 0.002,
+            client_busy: 0.003,
+        }),
         rounds: ROUNDS,
         entries: entries.collect(),
         steps: Vec::new(),
     }
+}
+
+fn per_request(count: f64) -> Count {
+    Count::PerRequest(Spread {
+        median: count,
+        least: count * 0.98,
+        most: count * 1.02,
+    })
 }
 
 /// A round with noise of a per cent or so.
@@ -264,10 +281,13 @@ fn round(random: &mut fastrand::Rng, index: usize, cpu: f64, latency: f64) -> Ro
             p99_9: noisy(latency * 3.0),
             max: noisy(latency * 20.0),
         }),
-        server_cpu_us: taken,
+        rate: None,
+        server_side_us: Some(taken * 1.1),
+        client_side_us: Some(taken * 0.9),
+        server_process_us: taken,
         server_user_ticks_us: taken * 0.18,
         server_system_ticks_us: taken * 0.82,
-        client_cpu_us: taken * 0.6,
+        client_process_us: taken * 0.6,
         peak_memory: 5_300_000,
         memory_per_connection: None,
     }

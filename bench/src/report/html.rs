@@ -9,7 +9,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::plot::{self, Heading};
 use super::standing::Standing;
-use super::{Cell, Entry, Metric, Report, Step, StepKind, Work, words};
+use super::{Cell, Entry, Metric, Path, Report, Step, StepKind, Work, words};
 use crate::load::Workload;
 use crate::load::summary::thousands;
 use crate::statistics::Verdict;
@@ -128,11 +128,15 @@ fn work(cell: &Cell) -> String {
         sizes,
         pipeline,
         rate,
+        path,
+        rate_of_baseline: _,
+        arrivals: _,
         warmup_seconds,
         seconds,
     } = &cell.work;
     let connections = words::count(*connections, "connection");
-    let mut text = format!("{workload} over {transport}, {connections}");
+    let path = path.map_or("", Path::phrase);
+    let mut text = format!("{workload} over {transport} {path}, {connections}");
     if *workload != Workload::Idle {
         text += &format!(", messages of {sizes} bytes, {pipeline} in flight on each");
     }
@@ -416,7 +420,10 @@ mod tests {
     fn the_first_screen_says_who_is_faster_and_by_how_much() {
         let mut report = fixture::report();
         let uring = &mut report.cells[0].entries[5];
-        let ratio = uring.ratios.iter_mut().find(|it| it.metric == Metric::Cpu);
+        let ratio = uring
+            .ratios
+            .iter_mut()
+            .find(|it| it.metric == Metric::ServerSide);
         ratio.unwrap().estimate = Some(Estimate {
             median: 0.935,
             low: 0.919,
@@ -503,7 +510,7 @@ mod tests {
         let free_of_charge = {
             let mut cell = fixture::request_reply();
             for round in &mut cell.entries[0].rounds {
-                round.server_cpu_us = 0.0;
+                round.server_side_us = Some(0.0);
             }
             fixture::judge(cell)
         };

@@ -6,7 +6,7 @@ use comfy_table::{Cell as TableCell, CellAlignment, Table, presets};
 
 use super::environment::Environment;
 use super::standing::Standing;
-use super::{Cell, Count, Entry, Metric, Report, Status, Step, StepKind, words};
+use super::{Cell, Count, Entry, Medians, Metric, Report, Status, Step, StepKind, words};
 use crate::load::Workload;
 use crate::load::summary::{digits, microseconds, thousands};
 use crate::statistics::{Estimate, FEWEST_ROUNDS, Verdict};
@@ -114,15 +114,16 @@ fn verdicts(cell: &Cell) -> Table {
     let mut table = table(&[
         "",
         "requests/s",
-        "p50",
-        "p99",
-        "CPU/request",
+        "server side",
+        "client side",
+        "process",
         &ratio,
         "verdict",
     ]);
     for entry in &cell.entries {
         let medians = entry.medians.as_ref();
-        let latency = medians.and_then(|medians| medians.latency_us);
+        let time =
+            |of: fn(&Medians) -> Option<f64>| or_dash(medians.and_then(of).map(microseconds));
         let throughput = medians.map(|medians| {
             let mark = if entry.client_saturated { "¹" } else { "" };
             format!("{}{mark}", thousands(medians.requests_per_second))
@@ -130,9 +131,9 @@ fn verdicts(cell: &Cell) -> Table {
         let mut row = vec![
             TableCell::new(label(entry)),
             or_dash(throughput),
-            or_dash(latency.map(|latency| microseconds(latency.p50))),
-            or_dash(latency.map(|latency| microseconds(latency.p99))),
-            or_dash(medians.and_then(|medians| medians.cpu_us).map(microseconds)),
+            time(|medians| medians.server_side_us),
+            time(|medians| medians.client_side_us),
+            time(|medians| medians.process_us),
         ];
         row.extend(judgement(cell, entry));
         table.add_row(row);
@@ -159,8 +160,8 @@ fn judgement(cell: &Cell, entry: &Entry) -> [TableCell; 2] {
 fn details(cell: &Cell) -> Table {
     let mut table = table(&[
         "",
-        "p90",
-        "p99.9",
+        "p50",
+        "p99",
         "max",
         "user+sys",
         "switches",
@@ -176,20 +177,20 @@ fn details(cell: &Cell) -> Table {
         let latency = medians.latency_us;
         let counted = entry.counted.as_ref();
         let split = medians
-            .cpu_us
-            .zip(medians.cpu_user_share)
+            .process_us
+            .zip(medians.user_share)
             .map(|(cpu, user)| format!("{}+{}", digits(cpu * user), digits(cpu * (1.0 - user))));
         let time = entry.ratio(Metric::Time).and_then(|ratio| ratio.estimate);
         table.add_row([
             TableCell::new(label(entry)),
-            or_dash(latency.map(|latency| microseconds(latency.p90))),
-            or_dash(latency.map(|latency| microseconds(latency.p99_9))),
+            or_dash(latency.map(|latency| microseconds(latency.p50))),
+            or_dash(latency.map(|latency| microseconds(latency.p99))),
             or_dash(latency.map(|latency| microseconds(latency.max))),
             or_dash(split),
             or_dash(counted.and_then(|counted| count(&counted.context_switches))),
             or_dash(counted.and_then(|counted| count(&counted.system_calls))),
             right(bytes(medians.peak_memory as f64)),
-            or_dash(medians.client_cpu_us.map(microseconds)),
+            or_dash(medians.client_process_us.map(microseconds)),
             or_dash(time.map(|time| format!("{:.3}", time.median))),
         ]);
     }
@@ -198,7 +199,7 @@ fn details(cell: &Cell) -> Table {
 
 fn count(count: &Count) -> Option<String> {
     match count {
-        Count::PerRequest(count) => Some(digits(*count)),
+        Count::PerRequest(count) => Some(digits(count.median)),
         Count::NotMeasured(_) => None,
     }
 }
@@ -257,11 +258,7 @@ fn ladder(steps: &[Step]) -> Table {
 fn notes(cell: &Cell) -> Vec<String> {
     let mut notes = Vec::new();
     if cell.entries.iter().any(|entry| entry.client_saturated) {
-        notes.push(
-            "¹ the client was at its limit, not this server: the throughput is the client's; the \
-             CPU ratio stands"
-                .to_owned(),
-        );
+        notes.push("¹ the client was at its limit: the throughput is the client's".to_owned());
     }
     for entry in &cell.entries {
         match &entry.status {

@@ -80,8 +80,8 @@ pub(super) fn signed(ratio: f64) -> String {
 /// The words for less and more.
 fn direction(metric: Metric) -> [&'static str; 2] {
     match metric {
-        Metric::Cpu | Metric::Time | Metric::Memory => ["less", "more"],
-        Metric::P50 | Metric::P99 => ["lower", "higher"],
+        Metric::P50 | Metric::P90 | Metric::P99 => ["lower", "higher"],
+        _ => ["less", "more"],
     }
 }
 
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn differences_are_told_in_per_cent_the_smaller_first() {
-        let text = |ratio| plain(&difference(Metric::Cpu, &ratio, "epoll"));
+        let text = |ratio| plain(&difference(Metric::ServerSide, &ratio, "epoll"));
         assert_eq!(
             text(of(0.935, 0.919, 0.956)),
             "6.5 % less server CPU per request than epoll [4.4, 8.1 %]"

@@ -1,6 +1,6 @@
 //! Why not to believe a piece of work, as far as its own figures tell.
 
-use crate::report::{Cell, Entry, Metric, Status, standing, words};
+use crate::report::{Cell, Entry, Status, standing, words};
 use crate::statistics::{FEWEST_ROUNDS, Verdict};
 
 /// From here on the noise floor is wide: most differences between servers are smaller.
@@ -57,14 +57,10 @@ fn wide(cell: &Cell) -> Option<String> {
 fn saturated(cell: &Cell) -> Option<String> {
     let entries = cell.entries.iter().filter(|entry| entry.client_saturated);
     let names: Vec<_> = entries.map(Entry::label).collect();
-    let stands = match cell.judged_by {
-        Metric::Cpu => "; the CPU ratio stands",
-        _ => "",
-    };
     (!names.is_empty()).then(|| {
         format!(
             "With {} the client was at its limit, not the server: throughput and time per request \
-             are the client’s{stands}.",
+             are the client’s.",
             words::list(&names)
         )
     })

@@ -16,7 +16,7 @@ pub(super) fn metric_of_all(report: &Report) -> Metric {
     if is_memory {
         Metric::Memory
     } else {
-        Metric::Cpu
+        Metric::ServerSide
     }
 }
 

@@ -147,7 +147,7 @@ const COLUMNS: [Column; 17] = [
     Column {
         heading: "CPU",
         meaning: "processor time of the server per request",
-        figure: |_, medians| text(microseconds, medians.cpu_us),
+        figure: |_, medians| text(microseconds, medians.process_us),
     },
     Column {
         heading: "user",
@@ -198,7 +198,7 @@ const COLUMNS: [Column; 17] = [
     Column {
         heading: "client CPU",
         meaning: "processor time of the client per request",
-        figure: |_, medians| text(microseconds, medians.client_cpu_us),
+        figure: |_, medians| text(microseconds, medians.client_process_us),
     },
 ];
 
@@ -215,12 +215,12 @@ fn latency(medians: &Medians, of: fn(&Latency) -> f64) -> Option<Figure> {
 }
 
 fn mode(medians: &Medians, part: fn(f64) -> f64) -> Option<f64> {
-    Some(medians.cpu_us? * part(medians.cpu_user_share?))
+    Some(medians.process_us? * part(medians.user_share?))
 }
 
 fn count(count: &Count) -> Option<Figure> {
     match count {
-        Count::PerRequest(count) => text(digits, Some(*count)),
+        Count::PerRequest(count) => text(digits, Some(count.median)),
         Count::NotMeasured(why) => Some(Figure::Missing(why.clone())),
     }
 }

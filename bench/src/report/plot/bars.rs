@@ -29,8 +29,8 @@ impl Amount<'_> {
 /// Processor time per request in user and in kernel mode; `None` if nothing was measured.
 pub(in crate::report) fn cpu(heading: Heading, cell: &Cell) -> Option<Markup> {
     let amounts = amounts(cell, |medians| {
-        let cpu = medians.cpu_us.filter(|&cpu| is_amount(cpu))?;
-        let share = medians.cpu_user_share;
+        let cpu = medians.process_us.filter(|&cpu| is_amount(cpu))?;
+        let share = medians.user_share;
         Some(match share.filter(|share| (0.0..=1.0).contains(share)) {
             None => (vec![(cpu, "whole")], microseconds(cpu)),
             Some(share) => {

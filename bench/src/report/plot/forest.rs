@@ -124,7 +124,7 @@ pub(in crate::report) fn example(heading: Heading) -> Markup {
     let axis = Axis::ratios(&rows.map(|(_, ratio, _)| [ratio.low, ratio.median, ratio.high]));
     let rows = rows.map(|(name, ratio, says)| Row {
         name: name.to_owned(),
-        note: verdict(Some(&ratio), says, Metric::Cpu),
+        note: verdict(Some(&ratio), says, Metric::ServerSide),
         marks: Some(marked(&axis, &ratio, says)),
     });
     Plot {

@@ -1,0 +1,233 @@
+//! One contender's part of one round: a server is started, put under load, looked at, ended.
+
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Pid;
+
+use super::Field;
+use super::contender::Contender;
+use super::preset::CellPlan;
+use super::route::Route;
+use crate::host::server::{Server, free_port};
+use crate::load::summary::{self, Latency};
+use crate::load::{self, Observer, Outcome, Plan, Workload};
+use crate::meter::idle::{IdleClock, Reading};
+use crate::meter::processes::{Cpu, Memory};
+use crate::report::{IdleLook, Round, Transport};
+
+/// How long a reply may take before the contender has failed.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a turn is about.
+#[derive(Clone, Copy)]
+pub(super) struct Turn<'a> {
+    pub(super) field: &'a Field<'a>,
+    pub(super) contender: &'a Contender,
+    pub(super) route: &'a Route,
+    pub(super) plan: &'a CellPlan,
+    pub(super) stop: &'a AtomicBool,
+}
+
+impl Turn<'_> {
+    /// Takes it. `None` if it was interrupted.
+    ///
+    /// `idle_look` is what the sides did without us.
+    pub(super) fn take(&self, round: usize, idle_look: Option<IdleLook>) -> Result<Option<Round>> {
+        let mut server = self.start()?;
+        let processes = server.processes();
+        let before = Memory::of(&processes)?;
+        let watch = Watch::new(&processes, self.field.clock);
+        let load = self.load(&server);
+        let outcome = self.run(&load, &watch);
+        let watched = watch.end();
+        if self.stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let outcome = check(outcome, &mut server)?;
+        let (start, end) = watched?;
+        if let Some(late) = server
+            .processes()
+            .iter()
+            .find(|pid| !processes.contains(pid))
+        {
+            bail!(
+                "it started process {late} while it was measured, of whose work nothing is known: \
+                 have it start all that it needs before it serves"
+            );
+        }
+        let idle = self.plan.work.workload == Workload::Idle;
+        let memory = end.memory.own.saturating_sub(before.own);
+        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        let cpu = end.cpu.since(&start.cpu);
+        let [server_side, client_side] = self.sides(&start, &end, &outcome, idle_look);
+        let peak = Memory::of(&processes).map_or(end.memory.peak, |memory| memory.peak);
+        Ok(Some(Round {
+            round,
+            seconds: outcome.elapsed.as_secs_f64(),
+            requests: outcome.counts.completed,
+            latency_us: Latency::of(&outcome.latency),
+            rate: load.rate,
+            server_side_us: server_side.map(micros),
+            client_side_us: client_side.map(micros),
+            server_process_us: micros(cpu.total),
+            server_user_ticks_us: micros(cpu.user),
+            server_system_ticks_us: micros(cpu.system),
+            client_process_us: micros(outcome.client_cpu),
+            peak_memory: peak,
+            memory_per_connection: idle.then(|| memory as f64 / self.plan.work.connections as f64),
+        }))
+    }
+
+    /// Starts the server.
+    pub(super) fn start(&self) -> Result<Server> {
+        let Self { field, route, .. } = self;
+        let comparison = field.comparison;
+        let transport = self.plan.work.transport;
+        let port = match transport {
+            Transport::Tcp => free_port(&route.server)?,
+            Transport::Unix => 0,
+        };
+        let workers = comparison.server_processors.count();
+        let socket = field.directory.join("server.sock");
+        let address = route.server.address();
+        let invocation = self
+            .contender
+            .invocation(transport, workers, &socket, address, port);
+        let processors = &comparison.server_processors;
+        let server = Server::start(&invocation, &route.server, &route.client, processors);
+        let processors = &comparison.client_processors;
+        processors
+            .pin()
+            .with_context(|| format!("cannot run on processors {processors}"))?;
+        server
+    }
+
+    /// The load for it.
+    pub(super) fn load(&self, server: &Server) -> Plan {
+        let work = &self.plan.work;
+        let processors = &self.field.comparison.client_processors;
+        Plan {
+            target: server.endpoint.clone(),
+            workload: work.workload,
+            connections: work.connections,
+            sizes: work.sizes.parse().expect("a preset's sizes"),
+            pipeline: work.pipeline,
+            rate: work.rate,
+            warmup: Duration::from_secs_f64(work.warmup_seconds),
+            duration: Duration::from_secs_f64(work.seconds),
+            requests: None,
+            timeout: TIMEOUT,
+            threads: NonZeroUsize::new(processors.count()).unwrap_or(NonZeroUsize::MIN),
+            processors: Some(processors.clone()),
+            seed: 1,
+        }
+    }
+
+    /// Generates a load from the client's end of the route.
+    pub(super) fn run(&self, load: &Plan, observer: &dyn Observer) -> Result<Outcome> {
+        let _visit = self.route.client.enter()?;
+        load::run(load, observer, self.stop)
+    }
+
+    /// What the server's side and the client's did, less what they do without us.
+    fn sides(
+        &self,
+        start: &Mark,
+        end: &Mark,
+        _outcome: &Outcome,
+        look: Option<IdleLook>,
+    ) -> [Option<Duration>; 2] {
+        let comparison = self.field.comparison;
+        let Some((start, end, look)) = start
+            .reading
+            .as_ref()
+            .zip(end.reading.as_ref())
+            .zip(look)
+            .map(|((start, end), look)| (start, end, look))
+        else {
+            return [None, None];
+        };
+        let passed = end.since(start);
+        let server = (&comparison.server_processors, look.server_busy);
+        let client = (&comparison.client_processors, look.client_busy);
+        [server, client].map(|(processors, others)| {
+            let busy = end.busy_since(start, processors)?;
+            let others = passed.mul_f64(others * processors.count() as f64);
+            Some(busy.saturating_sub(others))
+        })
+    }
+}
+
+/// Whether a load went well; if not, what the server has to say.
+pub(super) fn check(outcome: Result<Outcome>, server: &mut Server) -> Result<Outcome> {
+    let outcome = outcome.map_err(|error| server.explain(&format!("{error:#}")))?;
+    if let Some(failure) = summary::failures(&outcome).first() {
+        let summary::FailureCount {
+            kind,
+            count,
+            example,
+        } = failure;
+        return Err(server.explain(&format!("{count} × {kind}: {example}")));
+    }
+    Ok(outcome)
+}
+
+/// What has been used when measuring begins and ends.
+struct Watch<'a> {
+    processes: &'a [Pid],
+    clock: Option<&'a Mutex<IdleClock>>,
+    marks: Mutex<Vec<Result<Mark>>>,
+}
+
+struct Mark {
+    reading: Option<Reading>,
+    cpu: Cpu,
+    memory: Memory,
+}
+
+impl<'a> Watch<'a> {
+    fn new(processes: &'a [Pid], clock: Option<&'a Mutex<IdleClock>>) -> Self {
+        Self {
+            processes,
+            clock,
+            marks: Mutex::default(),
+        }
+    }
+
+    fn mark(&self) {
+        let mark = || {
+            let clock = self.clock.and_then(|clock| clock.lock().ok());
+            Ok(Mark {
+                reading: clock.map(|mut clock| clock.read()).transpose()?,
+                cpu: Cpu::of(self.processes)?,
+                memory: Memory::of(self.processes)?,
+            })
+        };
+        if let Ok(mut marks) = self.marks.lock() {
+            marks.push(mark());
+        }
+    }
+
+    fn end(self) -> Result<(Mark, Mark)> {
+        let marks = self.marks.into_inner().unwrap_or_default();
+        let mut marks = marks.into_iter();
+        match (marks.next(), marks.next()) {
+            (Some(start), Some(end)) => Ok((start?, end?)),
+            _ => bail!("nothing was measured"),
+        }
+    }
+}
+
+impl Observer for Watch<'_> {
+    fn measuring(&self) {
+        self.mark();
+    }
+
+    fn measured(&self) {
+        self.mark();
+    }
+}

@@ -1,0 +1,13 @@
+//! Where servers and clients run, and the processes of a server there.
+//!
+//! A [`Place`](place::Place) is one end of a path: this machine as it is found, or one of two
+//! network namespaces that stand for [two hosts](namespaces). A [`Server`](server::Server) runs at
+//! one and is kept together by a [keeper], so that whatever it has started is measured, and gone
+//! when it should be.
+
+mod descendants;
+pub mod keeper;
+mod listener;
+pub mod namespaces;
+pub mod place;
+pub mod server;
