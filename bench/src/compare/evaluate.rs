@@ -2,7 +2,7 @@
 
 use crate::load::summary::Latency;
 use crate::report::{Cell, Entry, Medians, Metric, Ratio, Round};
-use crate::statistics::{Estimate, Verdict, median, rounds_to_settle};
+use crate::statistics::{Estimate, Verdict, median};
 
 /// From here on a client counts as busy all the time, whatever the server does: what it cannot
 /// send, nobody can serve.
@@ -45,26 +45,22 @@ fn compare_to_baseline(cell: &mut Cell) {
             .iter()
             .map(|entry| entry.ratios_to(&baseline, metric))
             .collect();
-        let null = cell.entries.iter().position(|entry| entry.null);
-        let null = null.and_then(|index| Estimate::of(&ratios[index]));
         for (entry, ratios) in cell.entries.iter_mut().zip(&ratios).skip(1) {
             if ratios.is_empty() {
                 continue;
             }
-            // The null contender is judged for itself: if it differs, so may anything.
-            let null = null.as_ref().filter(|_| !entry.null);
-            entry.ratios.push(judge(metric, ratios, null));
+            entry.ratios.push(judge(metric, ratios));
         }
     }
 }
 
-fn judge(metric: Metric, ratios: &[f64], null: Option<&Estimate>) -> Ratio {
+fn judge(metric: Metric, ratios: &[f64]) -> Ratio {
     let estimate = Estimate::of(ratios);
-    let verdict = estimate.as_ref().map(|ratio| Verdict::of(ratio, null));
+    let verdict = estimate.as_ref().map(Verdict::of);
     let verdict = verdict.unwrap_or(Verdict::NoDifferenceShown);
     Ratio {
         metric,
-        rounds_to_settle: estimate.and_then(|ratio| rounds_to_settle(&ratio, ratios.len())),
+        rounds_to_settle: None,
         estimate,
         verdict,
     }
@@ -76,8 +72,6 @@ fn take_steps(cell: &mut Cell) {
         let mut entries = cell.entries.iter();
         entries.find(|entry| !entry.null && entry.contender == name)
     };
-    let null = cell.entries.iter().find(|entry| entry.null);
-    let null = null.and_then(|entry| entry.ratio(cell.judged_by)?.estimate);
     let judged: Vec<_> = cell
         .steps
         .iter()
@@ -87,9 +81,7 @@ fn take_steps(cell: &mut Cell) {
         })
         .collect();
     for (step, ratio) in cell.steps.iter_mut().zip(judged) {
-        step.verdict = ratio.map_or(Verdict::NoDifferenceShown, |ratio| {
-            Verdict::of(&ratio, null.as_ref())
-        });
+        step.verdict = ratio.map_or(Verdict::NoDifferenceShown, |ratio| Verdict::of(&ratio));
         step.ratio = ratio;
     }
 }

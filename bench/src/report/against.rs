@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Cell, Entry, Metric, Report, VERSION, Work};
 use crate::load::summary::thousands;
-use crate::statistics::{Estimate, Verdict};
+use crate::statistics::{Estimate, Verdict, invocations};
 
 /// A contender's standing now divided by its standing then.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,11 +65,16 @@ pub fn changes(now: &Report, then: &Report) -> Vec<Change> {
 
 fn change(cell: &Cell, entry: &Entry, before: &Cell, earlier: &Entry) -> Change {
     let metric = cell.judged_by;
-    let quotient = Estimate::of_quotient(
-        &entry.ratios_to(&cell.entries[0].rounds, metric),
-        &earlier.ratios_to(&before.entries[0].rounds, metric),
-    );
-    let verdict = quotient.map_or(Verdict::NoDifferenceShown, |it| Verdict::of(&it, None));
+    let of = |cell: &Cell, entry: &Entry| {
+        Estimate::of(&entry.ratios_to(&cell.entries[0].rounds, metric))
+    };
+    let estimates = of(cell, entry).zip(of(before, earlier));
+    let judged = estimates.and_then(|(now, then)| invocations::Change::of(&[now], &[then]));
+    let quotient = judged.map(|judged| *judged.quotient());
+    let verdict = match judged {
+        Some(invocations::Change::Judged { verdict, .. }) => verdict,
+        _ => Verdict::NoDifferenceShown,
+    };
     Change {
         contender: entry.contender.clone(),
         cell: cell.name.clone(),

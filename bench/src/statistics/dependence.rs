@@ -1,0 +1,1 @@
+//! Whether rounds depend on each other, or drift.

@@ -1,0 +1,1 @@
+//! How good the statistics are, where the truth is known.
