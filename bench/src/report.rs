@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::summary::Latency;
 use crate::load::{Arrivals, Workload};
-use crate::statistics::{Estimate, Verdict, median};
+use crate::statistics::{Estimate, Null, Verdict, median, reference};
 use environment::Environment;
 
 /// The version of this form; it changes when a reader would have to.
@@ -77,6 +77,9 @@ pub struct Cell {
     /// What else used the processors, in the idle look before; `None` if their idle time cannot be
     /// read.
     pub idle_look: Option<IdleLook>,
+    /// What the null contender says, by what the cell is judged by: whether equals came out equal.
+    /// `None` from too few rounds.
+    pub null: Option<Null>,
     /// The rounds planned.
     pub rounds: usize,
     /// How each contender did, the baseline first; last the null contender, which is the baseline
@@ -172,6 +175,29 @@ pub struct Work {
     pub warmup_seconds: f64,
     /// Seconds measured in every round.
     pub seconds: f64,
+}
+
+impl Cell {
+    /// An entry's figure in each round, divided by the geometric mean of what the baseline's two
+    /// runs had in it; the null contender's by the other one's.
+    pub fn ratios_of(&self, entry: &Entry, metric: Metric) -> Vec<f64> {
+        let Some(baseline) = self.entries.first() else {
+            return Vec::new();
+        };
+        let null = self.entries.iter().find(|other| other.null && !entry.null);
+        entry.ratios_to(metric, |round| {
+            let again = null.and_then(|null| null.value(round, metric));
+            let once = baseline.value(round, metric).or(again)?;
+            Some(reference(once, again))
+        })
+    }
+}
+
+impl Work {
+    /// Whether requests are sent when they are due, whatever the replies do.
+    pub fn is_paced(&self) -> bool {
+        self.rate.is_some() || self.rate_of_baseline.is_some()
+    }
 }
 
 /// What connections are made of.
@@ -311,12 +337,12 @@ impl Metric {
     /// A verdict in words that fit.
     pub fn words(self, verdict: Verdict) -> &'static str {
         match (verdict, self.quantity()) {
-            (Verdict::Faster, Quantity::Cost) => "cheaper",
-            (Verdict::Slower, Quantity::Cost) => "dearer",
-            (Verdict::Faster, Quantity::Speed) => "faster",
-            (Verdict::Slower, Quantity::Speed) => "slower",
-            (Verdict::Faster, Quantity::Memory) => "smaller",
-            (Verdict::Slower, Quantity::Memory) => "larger",
+            (Verdict::Better, Quantity::Cost) => "cheaper",
+            (Verdict::Worse, Quantity::Cost) => "dearer",
+            (Verdict::Better, Quantity::Speed) => "faster",
+            (Verdict::Worse, Quantity::Speed) => "slower",
+            (Verdict::Better, Quantity::Memory) => "smaller",
+            (Verdict::Worse, Quantity::Memory) => "larger",
             (Verdict::NoDifferenceShown, _) => "no difference shown",
         }
     }
@@ -360,14 +386,19 @@ impl Entry {
         self.ratios.iter().find(|ratio| ratio.metric == metric)
     }
 
-    /// Ratios to another contender's rounds, of those that both have.
-    pub fn ratios_to(&self, others: &[Round], metric: Metric) -> Vec<f64> {
+    /// Round by round, the ratios to what `to` has for the round of that number.
+    pub fn ratios_to(&self, metric: Metric, to: impl Fn(usize) -> Option<f64>) -> Vec<f64> {
         let ratio = |round: &Round| {
-            let other = others.iter().find(|other| other.round == round.round)?;
-            let ratio = round.value(metric)? / other.value(metric)?;
+            let ratio = round.value(metric)? / to(round.round)?;
             ratio.is_finite().then_some(ratio)
         };
         self.rounds.iter().filter_map(ratio).collect()
+    }
+
+    /// The figure of the round with this number, if it was done and has one.
+    pub fn value(&self, round: usize, metric: Metric) -> Option<f64> {
+        let mut rounds = self.rounds.iter();
+        rounds.find(|it| it.round == round)?.value(metric)
     }
 
     /// The name in tables.
@@ -478,13 +509,15 @@ pub struct Medians {
 pub struct Ratio {
     /// Of what.
     pub metric: Metric,
-    /// The median of the ratios of the rounds, with its interval of 95 %; `None` from too few
-    /// rounds.
+    /// What the ratios of the rounds come to, with an interval of 95 %; `None` from too few rounds.
+    /// In each round a contender is divided by the geometric mean of the baseline's two runs, the
+    /// null contender by the other one.
     pub estimate: Option<Estimate>,
     /// What it says.
     pub verdict: Verdict,
-    /// If it says nothing: how many more rounds would probably settle it, unless thousands.
-    pub rounds_to_settle: Option<usize>,
+    /// How far from 1 a true ratio would have to be to be seen, four times out of five, with noise
+    /// as it was.
+    pub visible: Option<f64>,
 }
 
 /// What was counted under loads of its own.

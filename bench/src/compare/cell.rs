@@ -96,6 +96,7 @@ impl Bench<'_> {
             judged_by: plan.judged_by,
             point: plan.point,
             idle_look,
+            null: None,
             rounds: plan.rounds,
             entries: entries.into_iter().map(|(_, entry)| entry).collect(),
             steps: Vec::new(),

@@ -2,7 +2,7 @@
 
 use crate::load::summary::Latency;
 use crate::report::{Cell, Entry, Medians, Metric, Ratio, Round};
-use crate::statistics::{Estimate, Verdict, median};
+use crate::statistics::{Estimate, Null, Verdict, median};
 
 /// From here on a client counts as busy all the time, whatever the server does: what it cannot
 /// send, nobody can serve.
@@ -31,38 +31,35 @@ pub(crate) fn evaluate(cell: &mut Cell, servers: usize, clients: usize) {
 }
 
 fn compare_to_baseline(cell: &mut Cell) {
-    let Some(baseline) = cell.entries.first().map(|entry| entry.rounds.clone()) else {
-        return;
-    };
-    let is_paced = cell.work.rate.is_some();
     // At a given rate, the throughput is given.
     let metrics = Metric::ALL
         .into_iter()
-        .filter(|&metric| !(is_paced && metric == Metric::Time));
+        .filter(|&metric| !(cell.work.is_paced() && metric == Metric::Time));
     for metric in metrics {
-        let ratios: Vec<_> = cell
+        let ratios = cell
             .entries
             .iter()
-            .map(|entry| entry.ratios_to(&baseline, metric))
-            .collect();
+            .map(|entry| cell.ratios_of(entry, metric));
+        let ratios: Vec<_> = ratios.collect();
         for (entry, ratios) in cell.entries.iter_mut().zip(&ratios).skip(1) {
-            if ratios.is_empty() {
-                continue;
+            if !ratios.is_empty() {
+                entry.ratios.push(judge(metric, ratios));
             }
-            entry.ratios.push(judge(metric, ratios));
         }
     }
+    let null = cell.entries.iter().find(|entry| entry.null);
+    let null = null.and_then(|entry| entry.ratio(cell.judged_by)?.estimate);
+    cell.null = null.as_ref().map(Null::of);
 }
 
 fn judge(metric: Metric, ratios: &[f64]) -> Ratio {
     let estimate = Estimate::of(ratios);
     let verdict = estimate.as_ref().map(Verdict::of);
-    let verdict = verdict.unwrap_or(Verdict::NoDifferenceShown);
     Ratio {
         metric,
-        rounds_to_settle: None,
+        visible: estimate.map(|ratio| ratio.visible(ratios.len())),
         estimate,
-        verdict,
+        verdict: verdict.unwrap_or(Verdict::NoDifferenceShown),
     }
 }
 
@@ -77,7 +74,8 @@ fn take_steps(cell: &mut Cell) {
         .iter()
         .map(|step| {
             let (from, to) = find(&step.from).zip(find(&step.to))?;
-            Estimate::of(&to.ratios_to(&from.rounds, cell.judged_by))
+            let metric = cell.judged_by;
+            Estimate::of(&to.ratios_to(metric, |round| from.value(round, metric)))
         })
         .collect();
     for (step, ratio) in cell.steps.iter_mut().zip(judged) {
@@ -209,6 +207,7 @@ mod tests {
             judged_by: Metric::ServerSide,
             point: None,
             idle_look: None,
+            null: None,
             rounds: 8,
             entries,
             steps: Vec::new(),
@@ -219,9 +218,14 @@ mod tests {
     fn contenders_are_judged_by_their_ratio_to_the_baseline() {
         let mut cell = cell(&[("a", 10.0), ("b", 9.0), ("c", 11.0), ("d", 10.0)]);
         evaluate(&mut cell, 1, 1);
-        let verdict = |index: usize| cell.entries[index].ratio(Metric::Process).unwrap().verdict;
-        assert_eq!(verdict(1), Verdict::Faster);
-        assert_eq!(verdict(2), Verdict::Slower);
+        let verdict = |index: usize| {
+            cell.entries[index]
+                .ratio(Metric::ServerSide)
+                .unwrap()
+                .verdict
+        };
+        assert_eq!(verdict(1), Verdict::Better);
+        assert_eq!(verdict(2), Verdict::Worse);
         assert_eq!(verdict(3), Verdict::NoDifferenceShown);
         assert_eq!(verdict(4), Verdict::NoDifferenceShown);
         assert!(cell.entries[0].ratios.is_empty());
@@ -235,16 +239,16 @@ mod tests {
         let mut cell = cell(&[("a", 10.0), ("b", 9.0)]);
         cell.entries[1].rounds.remove(0);
         cell.entries[0].rounds.remove(7);
-        assert_eq!(
-            cell.entries[1]
-                .ratios_to(&cell.entries[0].rounds, Metric::Process)
-                .len(),
-            6
-        );
+        let [first, second, ..] = &cell.entries[..] else {
+            unreachable!()
+        };
+        let metric = Metric::ServerSide;
+        let ratios = second.ratios_to(metric, |round| first.value(round, metric));
+        assert_eq!(ratios.len(), 6);
     }
 
     #[test]
-    fn a_client_at_its_limit_is_told_from_a_server_at_its_own() {
+    fn a_client_at_its_limit_is_told_whatever_the_server_does() {
         let mut cell = cell(&[("a", 10.0)]);
         let mut is_saturated = |client: f64, server: f64| {
             for round in &mut cell.entries[0].rounds {
@@ -254,7 +258,7 @@ mod tests {
             cell.entries[0].client_saturated
         };
         assert!(is_saturated(99_000.0, 50_000.0));
-        assert!(!is_saturated(99_000.0, 99_000.0));
+        assert!(is_saturated(99_000.0, 99_000.0));
         assert!(!is_saturated(50_000.0, 50_000.0));
     }
 
@@ -272,6 +276,6 @@ mod tests {
         evaluate(&mut cell, 1, 1);
         let ratio = cell.steps[0].ratio.unwrap();
         assert!((ratio.median - 11.0 / 12.0).abs() < 1e-9, "{ratio}");
-        assert_eq!(cell.steps[0].verdict, Verdict::Faster);
+        assert_eq!(cell.steps[0].verdict, Verdict::Better);
     }
 }

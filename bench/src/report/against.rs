@@ -65,9 +65,7 @@ pub fn changes(now: &Report, then: &Report) -> Vec<Change> {
 
 fn change(cell: &Cell, entry: &Entry, before: &Cell, earlier: &Entry) -> Change {
     let metric = cell.judged_by;
-    let of = |cell: &Cell, entry: &Entry| {
-        Estimate::of(&entry.ratios_to(&cell.entries[0].rounds, metric))
-    };
+    let of = |cell: &Cell, entry: &Entry| Estimate::of(&cell.ratios_of(entry, metric));
     let estimates = of(cell, entry).zip(of(before, earlier));
     let judged = estimates.and_then(|(now, then)| invocations::Change::of(&[now], &[then]));
     let quotient = judged.map(|judged| *judged.quotient());

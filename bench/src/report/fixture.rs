@@ -250,6 +250,7 @@ fn cell(name: &str, contenders: &[(&str, f64, f64)]) -> Cell {
             server_busy: 0.002,
             client_busy: 0.003,
         }),
+        null: None,
         rounds: ROUNDS,
         entries: entries.collect(),
         steps: Vec::new(),

@@ -463,7 +463,7 @@ mod tests {
         let entries = &mut report.cells[0].entries;
         entries[5].client_saturated = true;
         let last = entries.len() - 1;
-        entries[last].ratios[0].verdict = Verdict::Slower;
+        entries[last].ratios[0].verdict = Verdict::Worse;
         let page = render(&report);
         let header = page.split("</header>").next().unwrap();
         assert!(header.contains("With uring the client was at its limit"));

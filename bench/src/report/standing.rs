@@ -27,8 +27,8 @@ pub(super) struct Judged {
     pub(super) ratio: Estimate,
     /// What it says.
     pub(super) verdict: Verdict,
-    /// How many more rounds would probably settle it, if it says nothing.
-    pub(super) rounds_to_settle: Option<usize>,
+    /// How far from 1 a true ratio would have had to be to be seen.
+    pub(super) visible: Option<f64>,
 }
 
 impl<'a> Standing<'a> {
@@ -48,7 +48,7 @@ impl<'a> Standing<'a> {
             (Some(ratio), Some(estimate)) => Self::Judged(Judged {
                 ratio: estimate,
                 verdict: ratio.verdict,
-                rounds_to_settle: ratio.rounds_to_settle,
+                visible: ratio.visible,
             }),
             _ if entry.rounds.len() < FEWEST_ROUNDS => Self::TooFewRounds,
             _ => Self::NoFigure,

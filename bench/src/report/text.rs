@@ -9,7 +9,7 @@ use super::standing::Standing;
 use super::{Cell, Count, Entry, Medians, Metric, Report, Status, Step, StepKind, words};
 use crate::load::Workload;
 use crate::load::summary::{digits, microseconds, thousands};
-use crate::statistics::{Estimate, FEWEST_ROUNDS, Verdict};
+use crate::statistics::{Estimate, FEWEST_ROUNDS, Null};
 
 /// The widest that a table becomes, in columns.
 pub const WIDTH: usize = 100;
@@ -268,34 +268,23 @@ fn notes(cell: &Cell) -> Vec<String> {
             }
         }
     }
-    let unsettled = cell
-        .entries
-        .iter()
-        .filter(|entry| !entry.null)
-        .filter_map(|entry| {
-            let more = entry.ratio(cell.judged_by)?.rounds_to_settle?;
-            Some(format!("{more} more for {}", label(entry)))
-        });
-    let unsettled: Vec<_> = unsettled.collect();
-    if !unsettled.is_empty() {
-        notes.push(format!(
-            "rounds that would probably settle it (--rounds): {}",
-            unsettled.join(", ")
-        ));
-    }
     let null = cell.entries.iter().find(|entry| entry.null);
     if let Some(ratio) = null.and_then(|entry| entry.ratio(cell.judged_by)) {
         if ratio.estimate.is_none() {
             notes.push(format!(
                 "nothing is said from fewer than {FEWEST_ROUNDS} rounds"
             ));
-        } else if ratio.verdict != Verdict::NoDifferenceShown {
-            notes.push(
-                "the baseline differs from itself here: the machine was not quiet; believe \
-                 nothing that is not much larger"
-                    .to_owned(),
-            );
         }
+    }
+    match cell.null {
+        Some(Null::Differs) => notes.push(
+            "the baseline differs from itself here: something other than the servers makes a \
+             difference; believe nothing that is not much larger"
+                .to_owned(),
+        ),
+        Some(Null::NotShown) => notes
+            .push("too noisy for the baseline to be shown equal to itself within 3 %".to_owned()),
+        Some(Null::Equivalent) | None => {}
     }
     let counted = cell
         .entries

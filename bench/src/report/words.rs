@@ -20,8 +20,8 @@ const SPACE: char = '\u{a0}';
 /// A shape for each verdict, for those who do not see its colour.
 pub(super) fn shape(verdict: Verdict) -> &'static str {
     match verdict {
-        Verdict::Faster => "●",
-        Verdict::Slower => "■",
+        Verdict::Better => "●",
+        Verdict::Worse => "■",
         Verdict::NoDifferenceShown => "○",
     }
 }
@@ -29,8 +29,8 @@ pub(super) fn shape(verdict: Verdict) -> &'static str {
 /// The style of a verdict.
 pub(super) fn class(verdict: Verdict) -> &'static str {
     match verdict {
-        Verdict::Faster => "better",
-        Verdict::Slower => "worse",
+        Verdict::Better => "better",
+        Verdict::Worse => "worse",
         Verdict::NoDifferenceShown => "open",
     }
 }

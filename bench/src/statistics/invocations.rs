@@ -160,13 +160,13 @@ mod tests {
             Some(Change::Judged { verdict, .. }) => Some(verdict),
             _ => None,
         };
-        assert_eq!(verdict(&[0.80, 0.82, 0.81]), Some(Verdict::Faster));
+        assert_eq!(verdict(&[0.80, 0.82, 0.81]), Some(Verdict::Better));
         assert_eq!(
             verdict(&[0.97, 1.01, 1.03]),
             Some(Verdict::NoDifferenceShown)
         );
         assert_eq!(verdict(&[1.03]), Some(Verdict::NoDifferenceShown));
-        assert_eq!(verdict(&[1.3]), Some(Verdict::Slower));
+        assert_eq!(verdict(&[1.3]), Some(Verdict::Worse));
         assert_eq!(verdict(&[]), None);
     }
 }

@@ -16,9 +16,9 @@ pub const MARGIN: f64 = 0.03;
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Better than the baseline.
-    Faster,
+    Better,
     /// Worse than the baseline.
-    Slower,
+    Worse,
     /// The measurement does not tell them apart, which does not say that they are equal.
     NoDifferenceShown,
 }
@@ -27,9 +27,9 @@ impl Verdict {
     /// Judges a ratio of which less is better: a difference is shown if the interval excludes 1.
     pub fn of(ratio: &Estimate) -> Self {
         if ratio.high < 1.0 {
-            Self::Faster
+            Self::Better
         } else if ratio.low > 1.0 {
-            Self::Slower
+            Self::Worse
         } else {
             Self::NoDifferenceShown
         }
@@ -39,8 +39,8 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Faster => "faster",
-            Self::Slower => "slower",
+            Self::Better => "better",
+            Self::Worse => "worse",
             Self::NoDifferenceShown => "no difference shown",
         })
     }
@@ -100,8 +100,8 @@ mod tests {
 
     #[test]
     fn a_difference_is_shown_if_the_interval_excludes_1() {
-        assert_eq!(Verdict::of(&estimate(0.90, 0.99)), Verdict::Faster);
-        assert_eq!(Verdict::of(&estimate(1.01, 1.10)), Verdict::Slower);
+        assert_eq!(Verdict::of(&estimate(0.90, 0.99)), Verdict::Better);
+        assert_eq!(Verdict::of(&estimate(1.01, 1.10)), Verdict::Worse);
         for (low, high) in [(0.99, 1.01), (1.0, 1.1), (0.9, 1.0)] {
             let verdict = Verdict::of(&estimate(low, high));
             assert_eq!(verdict, Verdict::NoDifferenceShown, "[{low}, {high}]");

@@ -108,7 +108,7 @@ fn a_server_that_is_made_slow_is_called_slower() {
         let slow = &cell.entries[1];
         assert_eq!(slow.contender, "slow");
         let ratio = slow.ratio(cell.judged_by).unwrap();
-        assert_eq!(ratio.verdict, Verdict::Slower, "{}: {ratio:?}", cell.name);
+        assert_eq!(ratio.verdict, Verdict::Worse, "{}: {ratio:?}", cell.name);
     }
     let row = |line: &&str| line.contains(" slow ") && line.ends_with(" slower");
     assert_eq!(

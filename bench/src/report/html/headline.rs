@@ -21,7 +21,7 @@ const WINNERS: usize = 4;
 
 /// The verdicts, the better first.
 pub(super) const VERDICTS: [Verdict; 3] =
-    [Verdict::Faster, Verdict::Slower, Verdict::NoDifferenceShown];
+    [Verdict::Better, Verdict::Worse, Verdict::NoDifferenceShown];
 
 /// What the report answers.
 pub(super) fn question(report: &Report) -> String {
@@ -35,7 +35,7 @@ pub(super) fn question(report: &Report) -> String {
         (Some(only), None) => only,
         _ => "anything",
     };
-    let better = metric_of_all(report).words(Verdict::Faster);
+    let better = metric_of_all(report).words(Verdict::Better);
     format!("Is {subject} {better} than {baseline}?")
 }
 
@@ -81,10 +81,10 @@ pub(super) fn header(report: &Report) -> Markup {
 fn lead(report: &Report) -> Markup {
     let tallies = tallies(report);
     let baseline = &report.baseline;
-    let faster = metric_of_all(report).words(Verdict::Faster);
+    let faster = metric_of_all(report).words(Verdict::Better);
     let winners: Vec<_> = tallies
         .iter()
-        .filter(|tally| tally.count(Verdict::Faster) > 0)
+        .filter(|tally| tally.count(Verdict::Better) > 0)
         .collect();
     let everywhere = match report.cells.len() {
         1 => String::new(),
@@ -185,7 +185,7 @@ fn tallies(report: &Report) -> Vec<Tally<'_>> {
         .filter(|tally| !tally.judged.is_empty())
         .collect();
     let rank = |tally: &Tally<'_>| {
-        let [faster, slower] = [Verdict::Faster, Verdict::Slower].map(|it| tally.count(it));
+        let [faster, slower] = [Verdict::Better, Verdict::Worse].map(|it| tally.count(it));
         (Reverse(faster), slower)
     };
     tallies.sort_by_key(rank);
@@ -199,7 +199,7 @@ fn answer(cell: &Cell, baseline: &str, sentences: usize) -> Markup {
     let told = match judged.first() {
         // Of many pieces of work only what is good news gets a sentence, or the only news.
         Some((_, best)) if sentences == 1 && judged.len() > 1 => {
-            usize::from(best.verdict == Verdict::Faster)
+            usize::from(best.verdict == Verdict::Better)
         }
         _ => told,
     };
@@ -250,8 +250,8 @@ fn sentence(cell: &Cell, entry: &Entry, judged: &Judged, baseline: &str) -> Mark
         (words::difference(metric, &judged.ratio, baseline))
         @if is_noise { ", no more than " (baseline) " differs from itself" }
         ": " strong class="verdict" { (metric.words(judged.verdict)) } "."
-        @if let Some(more) = judged.rounds_to_settle {
-            " " (words::count(more, "more round")) " would probably settle it."
+        @if let (Some(visible), true) = (judged.visible, judged.verdict == Verdict::NoDifferenceShown) {
+            " At this noise, differences show from " (words::percent(1.0 + visible)) " on."
         }
     }
 }
@@ -271,7 +271,7 @@ fn summary(cell: &Cell, verdict: Verdict, rest: &[(&Entry, Judged)], also: bool)
         names.sort();
     }
     let words = metric.words(verdict);
-    let title = match also && verdict == Verdict::Faster {
+    let title = match also && verdict == Verdict::Better {
         true => format!("also {words}"),
         false => words.to_owned(),
     };
@@ -301,24 +301,24 @@ fn worth(cell: &Cell) -> Markup {
     };
     let lines = [
         (
-            Verdict::Faster,
+            Verdict::Better,
             "Worth having, slower without it",
-            of(StepKind::Remove, Verdict::Slower),
+            of(StepKind::Remove, Verdict::Worse),
         ),
         (
-            Verdict::Slower,
+            Verdict::Worse,
             "Costs more than it brings, faster without it",
-            of(StepKind::Remove, Verdict::Faster),
+            of(StepKind::Remove, Verdict::Better),
         ),
         (
-            Verdict::Faster,
+            Verdict::Better,
             "Faster when added to the defaults",
-            of(StepKind::Add, Verdict::Faster),
+            of(StepKind::Add, Verdict::Better),
         ),
         (
-            Verdict::Slower,
+            Verdict::Worse,
             "Slower when added to the defaults",
-            of(StepKind::Add, Verdict::Slower),
+            of(StepKind::Add, Verdict::Worse),
         ),
     ];
     let mut rest = of(StepKind::Remove, Verdict::NoDifferenceShown);

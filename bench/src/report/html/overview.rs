@@ -68,8 +68,8 @@ fn meaning(report: &Report, verdict: Verdict) -> &'static str {
         .any(|cell| cell.judged_by == Metric::Memory)
         && metric_of_all(report) != Metric::Memory;
     match verdict {
-        Verdict::Faster if is_mixed => "faster or smaller",
-        Verdict::Slower if is_mixed => "slower or larger",
+        Verdict::Better if is_mixed => "faster or smaller",
+        Verdict::Worse if is_mixed => "slower or larger",
         _ => metric_of_all(report).words(verdict),
     }
 }

@@ -7,6 +7,7 @@ use crate::load::summary::{Latency, digits, microseconds, thousands};
 use crate::report::standing::{Judged, Standing, is_baseline};
 use crate::report::text::bytes;
 use crate::report::{Cell, Count, Entry, Medians, Metric, Report, words};
+use crate::statistics::Verdict;
 
 /// In place of what there is not.
 const NONE: &str = "–";
@@ -80,15 +81,15 @@ fn judgement(cell: &Cell, entry: &Entry, judged: &Judged, metric: Metric) -> Mar
     let Judged {
         ratio,
         verdict,
-        rounds_to_settle,
+        visible,
     } = judged;
     html! {
         span class="nowrap" { (shape(*verdict)) strong { (words::ratio(ratio.median)) } " " (words::bounds(ratio)) }
         br;
         span class=(words::class(*verdict)) { (metric.words(*verdict)) }
         @if is_the_clients && metric == Metric::Time { span class="soft" { ", but the client’s" } }
-        @if let (Some(more), false) = (rounds_to_settle, entry.null) {
-            div class="soft settle" { (words::count(*more, "more round")) " would probably settle it" }
+        @if let (Some(visible), Verdict::NoDifferenceShown) = (visible, verdict) {
+            div class="soft settle" { "shows from " (words::percent(1.0 + visible)) " on" }
         }
     }
 }

@@ -19,7 +19,6 @@ const RUG: [f64; 2] = [5.5, 11.0];
 
 /// The ratios of all contenders to the baseline, by the metric that the cell is judged by.
 pub(in crate::report) fn ratios(heading: Heading, cell: &Cell) -> Markup {
-    let baseline = &cell.entries[0];
     let contenders: Vec<_> = cell
         .entries
         .iter()
@@ -27,7 +26,7 @@ pub(in crate::report) fn ratios(heading: Heading, cell: &Cell) -> Markup {
         .map(|entry| {
             let standing = Standing::of(cell, entry, cell.judged_by);
             let rounds = match standing {
-                Standing::Judged(_) | Standing::TooFewRounds => drawable(entry, baseline, cell),
+                Standing::Judged(_) | Standing::TooFewRounds => drawable(entry, cell),
                 _ => Vec::new(),
             };
             (entry, standing, rounds)
@@ -105,10 +104,10 @@ pub(in crate::report) fn example(heading: Heading) -> Markup {
     let null = Judged {
         ratio: of(1.002, 0.985, 1.015),
         verdict: Verdict::NoDifferenceShown,
-        rounds_to_settle: None,
+        visible: None,
     };
     let rows = [
-        ("a: better", of(0.935, 0.92, 0.95), Verdict::Faster),
+        ("a: better", of(0.935, 0.92, 0.95), Verdict::Better),
         (
             "b: covers 1",
             of(0.99, 0.96, 1.02),
@@ -119,7 +118,7 @@ pub(in crate::report) fn example(heading: Heading) -> Markup {
             of(1.01, 1.004, 1.016),
             Verdict::NoDifferenceShown,
         ),
-        ("d: worse", of(1.08, 1.06, 1.1), Verdict::Slower),
+        ("d: worse", of(1.08, 1.06, 1.1), Verdict::Worse),
     ];
     let axis = Axis::ratios(&rows.map(|(_, ratio, _)| [ratio.low, ratio.median, ratio.high]));
     let rows = rows.map(|(name, ratio, says)| Row {
@@ -139,8 +138,8 @@ pub(in crate::report) fn example(heading: Heading) -> Markup {
 }
 
 /// The ratios of single rounds that have a place on the axis.
-fn drawable(entry: &Entry, baseline: &Entry, cell: &Cell) -> Vec<f64> {
-    let mut ratios = entry.ratios_to(&baseline.rounds, cell.judged_by);
+fn drawable(entry: &Entry, cell: &Cell) -> Vec<f64> {
+    let mut ratios = cell.ratios_of(entry, cell.judged_by);
     ratios.retain(|&ratio| ratio.is_finite() && ratio > 0.0);
     ratios
 }
@@ -223,8 +222,8 @@ pub(super) fn beyond(axis: &Axis, side: Side, class: &str) -> Markup {
 fn mark(verdict: Verdict, x: f64) -> Markup {
     let class = format!("mark {}", words::class(verdict));
     match verdict {
-        Verdict::Slower => bar(&class, x - MARK, x + MARK, -MARK, MARK),
-        Verdict::Faster | Verdict::NoDifferenceShown => {
+        Verdict::Worse => bar(&class, x - MARK, x + MARK, -MARK, MARK),
+        Verdict::Better | Verdict::NoDifferenceShown => {
             html! { circle class=(class) cx=(at(x)) cy="0" r=(MARK) {} }
         }
     }
