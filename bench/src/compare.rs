@@ -11,6 +11,7 @@
 mod cell;
 pub mod contender;
 mod counting;
+mod doubts;
 pub(crate) mod evaluate;
 pub mod preset;
 mod route;

@@ -7,7 +7,7 @@
 pub mod against;
 pub mod environment;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod html;
 mod plot;
 mod standing;
@@ -85,8 +85,19 @@ pub struct Cell {
     /// How each contender did, the baseline first; last the null contender, which is the baseline
     /// once more and shows what differences appear between equals.
     pub entries: Vec<Entry>,
+    /// Why not to believe it, as far as its own figures tell.
+    pub doubts: Vec<Doubt>,
     /// What features of the ring are worth, for the preset `ladder`; otherwise empty.
     pub steps: Vec<Step>,
+}
+
+/// A reason not to believe a piece of work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Doubt {
+    /// Whether nobody should read a verdict without it.
+    pub grave: bool,
+    /// In a sentence.
+    pub text: String,
 }
 
 /// A place on a curve: of cost, or of latency, over something.

@@ -99,6 +99,7 @@ impl Bench<'_> {
             null: None,
             rounds: plan.rounds,
             entries: entries.into_iter().map(|(_, entry)| entry).collect(),
+            doubts: Vec::new(),
             steps: Vec::new(),
         }
     }

@@ -1,5 +1,6 @@
 //! From rounds to medians, ratios and verdicts.
 
+use super::doubts;
 use crate::load::summary::Latency;
 use crate::report::{Cell, Entry, Medians, Metric, Ratio, Round};
 use crate::statistics::{Estimate, Null, Verdict, median};
@@ -28,6 +29,7 @@ pub(crate) fn evaluate(cell: &mut Cell, servers: usize, clients: usize) {
     }
     compare_to_baseline(cell);
     take_steps(cell);
+    cell.doubts = doubts::of(cell);
 }
 
 fn compare_to_baseline(cell: &mut Cell) {
@@ -210,6 +212,7 @@ mod tests {
             null: None,
             rounds: 8,
             entries,
+            doubts: Vec::new(),
             steps: Vec::new(),
         }
     }

@@ -253,6 +253,7 @@ fn cell(name: &str, contenders: &[(&str, f64, f64)]) -> Cell {
         null: None,
         rounds: ROUNDS,
         entries: entries.collect(),
+        doubts: Vec::new(),
         steps: Vec::new(),
     }
 }
