@@ -9,13 +9,14 @@ mod signals;
 mod terminal;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, value_parser};
 use ringlab::endpoint::Endpoint;
 
-use crate::host::keeper;
+use crate::host::keeper::{self, Premises};
 use crate::peers::Peer;
 use crate::report;
 use compare::Compare;
@@ -51,6 +52,14 @@ enum Command {
     /// Keep together, and end, what a contender starts
     #[command(hide = true)]
     Keep {
+        /// A directory to make before, and to remove afterwards
+        #[arg(long)]
+        directory: Option<PathBuf>,
+
+        /// A control group for its processes, likewise
+        #[arg(long)]
+        control_group: Option<PathBuf>,
+
         /// A program and its arguments
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
@@ -91,8 +100,16 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode> {
             ringlab::cli::run(ringlab.into_iter().chain(arguments))?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Keep { command } => {
-            keeper::keep(&command)?;
+        Command::Keep {
+            directory,
+            control_group,
+            command,
+        } => {
+            let premises = Premises {
+                directory,
+                control_group,
+            };
+            keeper::keep(&premises, &command)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Peer {

@@ -18,7 +18,6 @@ mod route;
 mod turn;
 mod work;
 
-use std::path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -28,10 +27,11 @@ use ringlab::features::Features;
 use ringlab::probe::Report as Probe;
 
 use crate::load::Arrivals;
+use crate::meter::control_group::Hierarchy;
 use crate::meter::idle::{IdleClock, Source};
 use crate::processors::Processors;
 use crate::report::environment::Environment;
-use crate::report::{self, Cell, Path, Report};
+use crate::report::{self, Cell, Path, Report, Transport};
 use cell::Bench;
 use contender::Contender;
 use preset::{CellPlan, Preset};
@@ -79,10 +79,10 @@ pub trait Progress {
 /// Where everything happens.
 pub(crate) struct Field<'a> {
     comparison: &'a Comparison,
-    /// For sockets.
-    directory: &'a path::Path,
     /// `None` if the two sides share a processor, and so cannot be told apart.
     clock: Option<&'a Mutex<IdleClock>>,
+    /// `None` if memory is charged for nowhere, or this process may not see to it.
+    hierarchy: Option<&'a Hierarchy>,
 }
 
 /// Compares; `stop` ends it early, with what has been measured by then.
@@ -105,20 +105,26 @@ pub fn run(
         ..
     } = comparison;
     let mut environment = Environment::new(probe, server_processors, client_processors);
-    let directory = tempfile::tempdir().context("cannot create a directory for sockets")?;
     let (routes, warnings) = route::routes(&comparison.paths, server_processors, client_processors);
     environment.warnings.extend(warnings);
     let clock = clock(server_processors, client_processors, &mut environment);
+    let hierarchy = Hierarchy::find();
     let field = Field {
         comparison,
-        directory: directory.path(),
         clock: clock.as_ref(),
+        hierarchy: hierarchy.as_ref(),
     };
-    let plans = plans(comparison, &routes, field.clock.is_some());
+    let plans = plans(comparison, &routes, &field);
     let rounds = plans
         .iter()
         .map(|(plan, _)| plan.rounds * (contenders.len() + 1))
         .sum();
+    if plans
+        .iter()
+        .any(|(plan, _)| plan.work.transport == Transport::Unix)
+    {
+        sockets_have_room()?;
+    }
     progress.begins(&environment, rounds);
 
     let workers = server_processors.count();
@@ -177,6 +183,19 @@ fn name_of(comparison: &Comparison) -> String {
         .map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
+/// Makes sure that a Unix socket can be where temporary files are.
+fn sockets_have_room() -> Result<()> {
+    let socket = turn::socket_directory().join(contender::SOCKET);
+    let address = socket2::SockAddr::unix(&socket).with_context(|| {
+        format!(
+            "the path of a Unix socket, {}, would be too long: set TMPDIR to a shorter one",
+            socket.display()
+        )
+    });
+    let directory = tempfile::tempdir().context("cannot create a directory for sockets");
+    address.and(directory).map(drop)
+}
+
 /// A clock of both sides' processors, if there is a way to tell what each side does.
 fn clock(
     server: &Processors,
@@ -203,7 +222,7 @@ fn clock(
 fn plans<'r>(
     comparison: &Comparison,
     routes: &'r [Route],
-    sides_are_known: bool,
+    field: &Field<'_>,
 ) -> Vec<(CellPlan, &'r Route)> {
     let cells = match &comparison.work[..] {
         [] => comparison.preset.cells(),
@@ -215,7 +234,7 @@ fn plans<'r>(
             let mut plan = cell.clone();
             plan.adjust(comparison.rounds, comparison.duration);
             plan.work.arrivals = comparison.arrivals;
-            plan.take(route.path, sides_are_known);
+            plan.take(route.path, field.clock.is_some(), field.hierarchy.is_some());
             plans.push((plan, route));
         }
     }

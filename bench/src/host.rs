@@ -11,3 +11,11 @@ mod listener;
 pub mod namespaces;
 pub mod place;
 pub mod server;
+
+use std::iter;
+
+/// A name for something of this program's that others see, and that nobody else has.
+pub(crate) fn unique_name() -> String {
+    let letters: String = iter::repeat_with(fastrand::alphanumeric).take(8).collect();
+    format!("ringlab-{letters}")
+}

@@ -291,13 +291,16 @@ pub enum Metric {
     P90,
     /// The latency that one of a hundred requests exceeds.
     P99,
-    /// Memory of the server's own per idle connection.
+    /// Memory that the kernel charges the server for, its own and the kernel's, per idle
+    /// connection.
     Memory,
+    /// Memory of the server's processes per idle connection.
+    OwnMemory,
 }
 
 impl Metric {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ServerSide,
         Self::BothSides,
         Self::Process,
@@ -306,6 +309,7 @@ impl Metric {
         Self::P90,
         Self::P99,
         Self::Memory,
+        Self::OwnMemory,
     ];
 
     /// What the ratio is a ratio of, in words.
@@ -319,6 +323,7 @@ impl Metric {
             Self::P90 => "p90 latency",
             Self::P99 => "p99 latency",
             Self::Memory => "memory per idle connection",
+            Self::OwnMemory => "memory of the server’s process per idle connection",
         }
     }
 
@@ -333,6 +338,7 @@ impl Metric {
             Self::P90 => "p90 ratio",
             Self::P99 => "p99 ratio",
             Self::Memory => "memory ratio",
+            Self::OwnMemory => "own memory",
         }
     }
 
@@ -341,7 +347,7 @@ impl Metric {
         match self {
             Self::ServerSide | Self::BothSides | Self::Process => Quantity::Cost,
             Self::Time | Self::P50 | Self::P90 | Self::P99 => Quantity::Speed,
-            Self::Memory => Quantity::Memory,
+            Self::Memory | Self::OwnMemory => Quantity::Memory,
         }
     }
 
@@ -464,9 +470,12 @@ pub struct Round {
     pub client_process_us: f64,
     /// The most memory that the server has had resident (VmHWM), in bytes.
     pub peak_memory: u64,
+    /// Memory that the server's control group is charged for per idle connection, in bytes: its own
+    /// and the kernel's. `None` where connections were not idle, or nobody could see to it.
+    pub memory_per_connection: Option<f64>,
     /// Memory of the server's own (RssAnon) per idle connection, in bytes; where connections were
     /// idle.
-    pub memory_per_connection: Option<f64>,
+    pub own_memory_per_connection: Option<f64>,
 }
 
 impl Round {
@@ -474,7 +483,7 @@ impl Round {
     pub fn value(&self, metric: Metric) -> Option<f64> {
         let requests = self.requests as f64;
         match metric {
-            _ if self.requests == 0 && metric != Metric::Memory => None,
+            _ if self.requests == 0 && metric.quantity() != Quantity::Memory => None,
             Metric::ServerSide => Some(self.server_side_us? / requests),
             Metric::BothSides => Some((self.server_side_us? + self.client_side_us?) / requests),
             Metric::Process => Some(self.server_process_us / requests),
@@ -483,6 +492,7 @@ impl Round {
             Metric::P90 => self.latency_us.map(|latency| latency.p90),
             Metric::P99 => self.latency_us.map(|latency| latency.p99),
             Metric::Memory => self.memory_per_connection,
+            Metric::OwnMemory => self.own_memory_per_connection,
         }
     }
 }
@@ -511,8 +521,10 @@ pub struct Medians {
     pub client_busy: f64,
     /// The most memory that the server has had resident, in bytes.
     pub peak_memory: u64,
-    /// Memory of the server's own per idle connection, in bytes.
+    /// Memory that the server is charged for per idle connection, in bytes.
     pub memory_per_connection: Option<f64>,
+    /// Memory of the server's own per idle connection, in bytes.
+    pub own_memory_per_connection: Option<f64>,
 }
 
 /// A ratio to the baseline; below 1 is better.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::ValueEnum;
@@ -19,6 +19,9 @@ const PORT: &str = "{port}";
 
 /// What stands for the address.
 const ADDRESS: &str = "{address}";
+
+/// The name of a Unix socket in its directory.
+pub(super) const SOCKET: &str = "server.sock";
 
 /// A server to measure: `epoll`, `uring:-defer-taskrun`, `peer:monoio` or `NAME=COMMAND {port}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,21 +82,20 @@ impl Contender {
         }
     }
 
-    /// The command line of a server over `transport`; `socket` is where a Unix socket may be,
-    /// `address` where clients reach it, and `port` a port that is free there.
+    /// The command line of a server: over a Unix socket in `directory`, or over TCP at `address`,
+    /// where clients reach it, and on `port` if it has to be told one that is free.
     pub(super) fn invocation(
         &self,
-        transport: Transport,
         workers: usize,
-        socket: &Path,
+        directory: Option<PathBuf>,
         address: IpAddr,
         port: u16,
     ) -> Invocation {
-        let listen = match transport {
-            Transport::Tcp => OsString::from(SocketAddr::new(address, 0).to_string()),
-            Transport::Unix => {
+        let listen = match &directory {
+            None => OsString::from(SocketAddr::new(address, 0).to_string()),
+            Some(directory) => {
                 let mut endpoint = OsString::from("unix:");
-                endpoint.push(socket);
+                endpoint.push(directory.join(SOCKET));
                 endpoint
             }
         };
@@ -119,6 +121,8 @@ impl Contender {
                     program: None,
                     arguments,
                     port: None,
+                    directory,
+                    control_group: None,
                 }
             }
             Kind::Peer(peer) => {
@@ -128,6 +132,8 @@ impl Contender {
                     program: None,
                     arguments,
                     port: None,
+                    directory,
+                    control_group: None,
                 }
             }
             Kind::Command(words) => {
@@ -139,6 +145,8 @@ impl Contender {
                     program: words.next().map(OsString::from),
                     arguments: words.map(OsString::from).collect(),
                     port: Some(port),
+                    directory,
+                    control_group: None,
                 }
             }
         }
@@ -151,7 +159,7 @@ impl Contender {
             return shlex::try_join(words).unwrap_or_default();
         }
         let anywhere = Ipv4Addr::UNSPECIFIED.into();
-        let invocation = self.invocation(Transport::Tcp, workers, Path::new(""), anywhere, 0);
+        let invocation = self.invocation(workers, None, anywhere, 0);
         let words = invocation
             .arguments
             .iter()
@@ -240,7 +248,7 @@ mod tests {
         let mine: Contender = "mine=./server {address}:{port} 'a b'".parse().unwrap();
         let address = Ipv4Addr::LOCALHOST.into();
         assert_eq!(mine.name, "mine");
-        let invocation = mine.invocation(Transport::Tcp, 1, Path::new(""), address, 1234);
+        let invocation = mine.invocation(1, None, address, 1234);
         assert_eq!(invocation.program.unwrap(), "./server");
         assert_eq!(invocation.arguments, ["127.0.0.1:1234", "a b"]);
     }

@@ -1,6 +1,6 @@
 //! Why not to believe a piece of work, as far as its own figures tell.
 
-use crate::report::{Cell, Doubt, Entry, Metric, Path, Status};
+use crate::report::{Cell, Doubt, Entry, Path, Status};
 use crate::statistics::verdict::MARGIN;
 use crate::statistics::{FEWEST_ROUNDS, Null};
 
@@ -130,7 +130,7 @@ fn failures(cell: &Cell) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::fixture;
+    use crate::report::{Metric, fixture};
 
     fn texts(cell: &Cell) -> String {
         let doubts = of(cell).into_iter().map(|doubt| doubt.text);

@@ -125,6 +125,7 @@ fn medians(rounds: &[Round], servers: usize, clients: usize) -> Option<Medians> 
         client_busy: of(&|round| busy(round.client_process_us, round, clients)),
         peak_memory: rounds.iter().map(|round| round.peak_memory).max()?,
         memory_per_connection: maybe(&|round| round.memory_per_connection),
+        own_memory_per_connection: maybe(&|round| round.own_memory_per_connection),
     })
 }
 
@@ -185,6 +186,7 @@ mod tests {
                 client_process_us: 50_000.0,
                 peak_memory: 1 << 20,
                 memory_per_connection: None,
+                own_memory_per_connection: None,
             })
             .collect()
     }

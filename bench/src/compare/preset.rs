@@ -64,7 +64,7 @@ impl CellPlan {
 
     /// Some work, with messages of `sizes` bytes.
     pub fn of(workload: Workload, transport: Transport, connections: usize, sizes: &str) -> Self {
-        Self {
+        let plan = Self {
             work: Work {
                 workload,
                 transport,
@@ -75,7 +75,10 @@ impl CellPlan {
                 rate: None,
                 rate_of_baseline: None,
                 arrivals: Arrivals::default(),
-                warmup_seconds: 0.06,
+                warmup_seconds: match workload {
+                    Workload::Idle => 0.0,
+                    _ => 0.06,
+                },
                 seconds: 0.3,
             },
             // Whose work that is depends on the path.
@@ -86,6 +89,11 @@ impl CellPlan {
             point: None,
             rounds: 16,
             only: None,
+        };
+        match workload {
+            // Nothing is timed, so little needs repeating, and no path matters.
+            Workload::Idle => plan.only(Path::Loopback).lasting(6, 0.1),
+            _ => plan,
         }
     }
 
@@ -94,13 +102,7 @@ impl CellPlan {
     }
 
     fn idle(transport: Transport, connections: usize) -> Self {
-        // Nothing is timed, so little needs repeating, and no path matters.
-        Self::of(Workload::Idle, transport, connections, "32").with(|plan| {
-            plan.rounds = 6;
-            plan.only = Some(Path::Loopback);
-            plan.work.warmup_seconds = 0.0;
-            plan.work.seconds = 0.1;
-        })
+        Self::of(Workload::Idle, transport, connections, "32")
     }
 
     /// At a rate that is this part of what the baseline bears.
@@ -151,10 +153,13 @@ impl CellPlan {
     /// Sets it on its path, where it is judged by the figure that no shift of work between server
     /// and client can bend: what the server's side does, if receiving is each side's own, and what
     /// both do where whoever sends does it. If sides cannot be told apart, only the server's
-    /// process is left.
-    pub(super) fn take(&mut self, path: Path, sides_are_known: bool) {
+    /// process is left; likewise its own memory, where nobody counts the kernel's.
+    pub(super) fn take(&mut self, path: Path, sides_are_known: bool, charges_are: bool) {
         let is_tcp = self.work.transport == Transport::Tcp;
         self.work.path = is_tcp.then_some(path);
+        if self.judged_by == Metric::Memory && !charges_are {
+            self.judged_by = Metric::OwnMemory;
+        }
         if self.judged_by == Metric::ServerSide {
             self.judged_by = match self.work.path {
                 _ if !sides_are_known => Metric::Process,

@@ -1,6 +1,8 @@
 //! One contender's part of one round: a server is started, put under load, looked at, ended.
 
+use std::env;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,10 +14,11 @@ use super::Field;
 use super::contender::Contender;
 use super::preset::CellPlan;
 use super::route::Route;
+use crate::host;
 use crate::host::server::{Server, free_port};
 use crate::load::summary::{self, Latency};
 use crate::load::{self, Observer, Outcome, Plan, Workload};
-use crate::meter::idle::{IdleClock, Reading};
+use crate::meter::idle::Reading;
 use crate::meter::processes::{Cpu, Memory};
 use crate::report::{IdleLook, Round, Transport};
 
@@ -40,7 +43,13 @@ impl Turn<'_> {
         let mut server = self.start()?;
         let processes = server.processes();
         let before = Memory::of(&processes)?;
-        let watch = Watch::new(&processes, self.field.clock);
+        let watch = Watch {
+            field: self.field,
+            control_group: server.control_group.clone(),
+            processes: &processes,
+            marks: Mutex::default(),
+        };
+        let charged_before = watch.charged();
         let load = self.load(&server);
         let outcome = self.run(&load, &watch);
         let watched = watch.end();
@@ -60,7 +69,9 @@ impl Turn<'_> {
             );
         }
         let idle = self.plan.work.workload == Workload::Idle;
-        let memory = end.memory.own.saturating_sub(before.own);
+        let per_connection = |before: u64, after: u64| {
+            after.saturating_sub(before) as f64 / self.plan.work.connections as f64
+        };
         let micros = |time: Duration| time.as_secs_f64() * 1e6;
         let cpu = end.cpu.since(&start.cpu);
         let [server_side, client_side] = self.sides(&start, &end, &outcome, idle_look);
@@ -78,7 +89,10 @@ impl Turn<'_> {
             server_system_ticks_us: micros(cpu.system),
             client_process_us: micros(outcome.client_cpu),
             peak_memory: peak,
-            memory_per_connection: idle.then(|| memory as f64 / self.plan.work.connections as f64),
+            memory_per_connection: charged_before
+                .zip(end.charged)
+                .map(|(before, after)| per_connection(before, after)),
+            own_memory_per_connection: idle.then(|| per_connection(before.own, end.memory.own)),
         }))
     }
 
@@ -92,11 +106,14 @@ impl Turn<'_> {
             Transport::Unix => 0,
         };
         let workers = comparison.server_processors.count();
-        let socket = field.directory.join("server.sock");
+        let directory = (transport == Transport::Unix).then(socket_directory);
         let address = route.server.address();
-        let invocation = self
-            .contender
-            .invocation(transport, workers, &socket, address, port);
+        let mut invocation = self.contender.invocation(workers, directory, address, port);
+        if let Some(hierarchy) = field.hierarchy
+            && self.plan.work.workload == Workload::Idle
+        {
+            invocation.control_group = Some(hierarchy.group());
+        }
         let processors = &comparison.server_processors;
         let server = Server::start(&invocation, &route.server, &route.client, processors);
         let processors = &comparison.client_processors;
@@ -162,6 +179,11 @@ impl Turn<'_> {
     }
 }
 
+/// A directory that is not there yet, for the socket of one server.
+pub(super) fn socket_directory() -> PathBuf {
+    env::temp_dir().join(host::unique_name())
+}
+
 /// Whether a load went well; if not, what the server has to say.
 pub(super) fn check(outcome: Result<Outcome>, server: &mut Server) -> Result<Outcome> {
     let outcome = outcome.map_err(|error| server.explain(&format!("{error:#}")))?;
@@ -178,8 +200,9 @@ pub(super) fn check(outcome: Result<Outcome>, server: &mut Server) -> Result<Out
 
 /// What has been used when measuring begins and ends.
 struct Watch<'a> {
+    field: &'a Field<'a>,
+    control_group: Option<PathBuf>,
     processes: &'a [Pid],
-    clock: Option<&'a Mutex<IdleClock>>,
     marks: Mutex<Vec<Result<Mark>>>,
 }
 
@@ -187,24 +210,23 @@ struct Mark {
     reading: Option<Reading>,
     cpu: Cpu,
     memory: Memory,
+    charged: Option<u64>,
 }
 
-impl<'a> Watch<'a> {
-    fn new(processes: &'a [Pid], clock: Option<&'a Mutex<IdleClock>>) -> Self {
-        Self {
-            processes,
-            clock,
-            marks: Mutex::default(),
-        }
+impl Watch<'_> {
+    /// What the kernel charges the server for, in bytes, if it is in a group of its own.
+    fn charged(&self) -> Option<u64> {
+        let hierarchy = self.field.hierarchy?;
+        hierarchy.charged(self.control_group.as_deref()?).ok()
     }
-
     fn mark(&self) {
         let mark = || {
-            let clock = self.clock.and_then(|clock| clock.lock().ok());
+            let clock = self.field.clock.and_then(|clock| clock.lock().ok());
             Ok(Mark {
                 reading: clock.map(|mut clock| clock.read()).transpose()?,
                 cpu: Cpu::of(self.processes)?,
                 memory: Memory::of(self.processes)?,
+                charged: self.charged(),
             })
         };
         if let Ok(mut marks) = self.marks.lock() {

@@ -53,11 +53,6 @@ impl FromStr for CellPlan {
             plan.set(key, value)
                 .map_err(|why| format!("`{key}={value}`: {why}"))?;
         }
-        if workload == Workload::Idle {
-            plan.rounds = 6;
-            plan.work.warmup_seconds = 0.0;
-            plan.work.seconds = 0.1;
-        }
         Ok(plan)
     }
 }

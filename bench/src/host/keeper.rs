@@ -12,9 +12,12 @@
 //! and at whose end, which comes with the end of whoever measures, it ends them all.
 
 use std::ffi::OsString;
+use std::fs::{self, DirBuilder};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,12 +38,22 @@ const END: Duration = Duration::from_secs(2);
 /// How long to wait for those that are killed before looking whether more have come.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// What a server needs around it: made before it starts, for nobody else, and removed when all of
+/// it is gone.
+#[derive(Debug)]
+pub struct Premises {
+    /// A directory, for its socket.
+    pub directory: Option<PathBuf>,
+    /// A control group, in which all its processes are.
+    pub control_group: Option<PathBuf>,
+}
+
 /// Starts `command`, and stays until none of its descendants is left.
 ///
 /// # Errors
 ///
 /// When it cannot do its own work; that the command cannot be run is reported on the socket.
-pub fn keep(command: &[OsString]) -> Result<()> {
+pub fn keep(premises: &Premises, command: &[OsString]) -> Result<()> {
     let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let (signals, writer) = UnixStream::pair()?;
     signals.set_nonblocking(true)?;
@@ -58,32 +71,55 @@ pub fn keep(command: &[OsString]) -> Result<()> {
         signals,
         ended,
     };
-    let Some((program, arguments)) = command.split_first() else {
-        return Ok(());
-    };
-    let child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .spawn();
-    let first = match child {
-        Ok(child) => Pid::from_raw(child.id().cast_signed()),
-        Err(error) => {
-            let program = program.to_string_lossy();
-            keeper.report(&format!("failed cannot run {program}: {error}"));
-            return Ok(());
-        }
-    };
-    let Some(first) = first else { return Ok(()) };
-    keeper.report(&format!("started {}", first.as_raw_nonzero()));
-    while keeper.reap(first) {
-        if keeper.is_ended() {
-            keeper.end_all(first)?;
-            break;
-        }
-        keeper.wait()?;
+    match premises.start(command) {
+        Ok(first) => keeper.stay(first)?,
+        Err(error) => keeper.report(&format!("failed {error:#}")),
     }
+    premises.remove();
     keeper.report("gone");
     Ok(())
+}
+
+impl Premises {
+    /// Makes them, and starts a command on them.
+    fn start(&self, command: &[OsString]) -> Result<Pid> {
+        let (program, arguments) = command.split_first().context("there is no command")?;
+        if let Some(directory) = &self.directory {
+            let made = DirBuilder::new().mode(0o700).create(directory);
+            made.with_context(|| format!("cannot create {}", directory.display()))?;
+        }
+        if let Some(group) = &self.control_group {
+            let made = fs::create_dir(group);
+            made.with_context(|| format!("cannot create {}", group.display()))?;
+            // The command begins in there, too. What this process has used by then is the same for
+            // all, and in no difference.
+            move_to(group)?;
+        }
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .spawn();
+        let child = child.with_context(|| format!("cannot run {}", program.to_string_lossy()))?;
+        Pid::from_raw(child.id().cast_signed()).context("it has no process id")
+    }
+
+    fn remove(&self) {
+        // Of what does not go now, nobody knows more when told.
+        if let Some(directory) = &self.directory {
+            let _ = fs::remove_dir_all(directory);
+        }
+        if let Some(group) = &self.control_group {
+            let _ = group.parent().map(move_to);
+            let _ = fs::remove_dir(group);
+        }
+    }
+}
+
+/// Moves this process into a control group.
+fn move_to(group: &Path) -> Result<()> {
+    let processes = group.join("cgroup.procs");
+    let moved = fs::write(&processes, "0");
+    moved.with_context(|| format!("cannot write {}", processes.display()))
 }
 
 struct Keeper {
@@ -98,6 +134,18 @@ impl Keeper {
     /// Tells whoever measures, who may have gone.
     fn report(&mut self, line: &str) {
         let _ = self.control.write_all(format!("{line}\n").as_bytes());
+    }
+
+    /// Until all are gone, by themselves or because they have to.
+    fn stay(&mut self, first: Pid) -> Result<()> {
+        self.report(&format!("started {}", first.as_raw_nonzero()));
+        while self.reap(first) {
+            if self.is_ended() {
+                return self.end_all(first);
+            }
+            self.wait()?;
+        }
+        Ok(())
     }
 
     /// Takes note of all children that have ended. Returns whether any is left.

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -43,6 +44,10 @@ pub struct Invocation {
     pub arguments: Vec<OsString>,
     /// The port on which it will listen; `None` if it announces where it does.
     pub port: Option<u16>,
+    /// A directory that it needs, which is there from before its start until after its end.
+    pub directory: Option<PathBuf>,
+    /// A control group for its processes, likewise.
+    pub control_group: Option<PathBuf>,
 }
 
 /// A running server, ended when dropped.
@@ -52,6 +57,8 @@ pub struct Server {
     reports: Reports,
     /// Where it listens.
     pub endpoint: Endpoint,
+    /// Where all its processes are.
+    pub control_group: Option<PathBuf>,
     /// What it says on stderr.
     stderr: File,
     /// Kept open: a server that writes more than we read must not die of it.
@@ -88,8 +95,15 @@ impl Server {
             tempfile::tempfile().context("cannot create a file for a server's messages")?;
         let (control, theirs) = UnixStream::pair()?;
         let mut command = Command::new("/proc/self/exe");
+        command.arg("keep");
+        if let Some(directory) = &invocation.directory {
+            command.arg("--directory").arg(directory);
+        }
+        if let Some(group) = &invocation.control_group {
+            command.arg("--control-group").arg(group);
+        }
         command
-            .args(["keep", "--"])
+            .arg("--")
             // This very program, even if its file has been replaced since.
             .arg(
                 invocation
@@ -124,6 +138,7 @@ impl Server {
                 gone: false,
             },
             endpoint: Endpoint::Tcp(SocketAddr::new(place.address(), port)),
+            control_group: invocation.control_group.clone(),
             stderr,
             _stdout: None,
         };

@@ -167,7 +167,8 @@ pub(crate) fn idle() -> Cell {
         entry.counted = None;
         for (index, round) in entry.rounds.iter_mut().enumerate() {
             round.latency_us = None;
-            round.memory_per_connection = Some(size + (index % 3) as f64);
+            round.own_memory_per_connection = Some(size + (index % 3) as f64);
+            round.memory_per_connection = Some(size + 1500.0 + (index % 3) as f64);
         }
     }
     let sequential = &mut cell.entries[1];
@@ -292,6 +293,7 @@ fn round(random: &mut fastrand::Rng, index: usize, cpu: f64, latency: f64) -> Ro
         client_process_us: taken * 0.6,
         peak_memory: 5_300_000,
         memory_per_connection: None,
+        own_memory_per_connection: None,
     }
 }
 
