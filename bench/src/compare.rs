@@ -14,6 +14,7 @@ mod counting;
 mod doubts;
 pub(crate) mod evaluate;
 pub mod preset;
+mod promise;
 mod route;
 mod turn;
 mod work;
@@ -31,7 +32,7 @@ use crate::meter::control_group::Hierarchy;
 use crate::meter::idle::{IdleClock, Source};
 use crate::processors::Processors;
 use crate::report::environment::Environment;
-use crate::report::{self, Cell, Path, Report, Transport};
+use crate::report::{self, Cell, Path, Promise, Report, Transport};
 use cell::Bench;
 use contender::Contender;
 use preset::{CellPlan, Preset};
@@ -50,6 +51,8 @@ pub struct Comparison {
     pub baseline: Option<Contender>,
     /// What lies between server and client.
     pub paths: Vec<Path>,
+    /// A promise of which to find the highest rate that keeps it, instead of measuring at one rate.
+    pub promise: Option<Promise>,
     /// When the requests of open loops are due.
     pub arrivals: Arrivals,
     /// Rounds of every piece of work; the preset's if `None`.
@@ -99,6 +102,15 @@ pub fn run(
     let probe = Probe::gather();
     let available = probe.available();
     let contenders = line_up(comparison, available)?;
+    for plan in &comparison.work {
+        if comparison.promise.is_some() && !plan.can_promise() {
+            bail!(
+                "a promise is kept at some rate: --slo goes with work that is request-reply and \
+                 has no rate, unlike {}",
+                plan.name()
+            );
+        }
+    }
     let Comparison {
         server_processors,
         client_processors,
@@ -174,7 +186,7 @@ pub fn run(
 
 fn name_of(comparison: &Comparison) -> String {
     use clap::ValueEnum;
-    if !comparison.work.is_empty() {
+    if !comparison.work.is_empty() || comparison.promise.is_some() {
         return "work".to_owned();
     }
     comparison
@@ -225,6 +237,7 @@ fn plans<'r>(
     field: &Field<'_>,
 ) -> Vec<(CellPlan, &'r Route)> {
     let cells = match &comparison.work[..] {
+        [] if comparison.promise.is_some() => vec![CellPlan::request_reply(Transport::Tcp, 64)],
         [] => comparison.preset.cells(),
         work => work.to_vec(),
     };
@@ -232,6 +245,9 @@ fn plans<'r>(
     for cell in cells {
         for route in cell.routes(routes) {
             let mut plan = cell.clone();
+            if let Some(promise) = comparison.promise {
+                plan.promise(promise);
+            }
             plan.adjust(comparison.rounds, comparison.duration);
             plan.work.arrivals = comparison.arrivals;
             plan.take(route.path, field.clock.is_some(), field.hierarchy.is_some());

@@ -9,6 +9,7 @@ pub mod environment;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod html;
+mod latencies;
 mod plot;
 mod standing;
 pub mod text;
@@ -19,10 +20,11 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::load::summary::Latency;
+use crate::load::summary::{Latency, microseconds};
 use crate::load::{Arrivals, Workload};
 use crate::statistics::{Estimate, Null, Verdict, median, reference};
 use environment::Environment;
+pub use latencies::Latencies;
 
 /// The version of this form; it changes when a reader would have to.
 pub const VERSION: u32 = 2;
@@ -182,6 +184,8 @@ pub struct Work {
     pub rate_of_baseline: Option<f64>,
     /// When requests are due, in an open loop.
     pub arrivals: Arrivals,
+    /// A promise about latencies: then the highest rate that keeps it is looked for.
+    pub promise: Option<Promise>,
     /// Seconds under load before anything is measured, in every round.
     pub warmup_seconds: f64,
     /// Seconds measured in every round.
@@ -204,7 +208,32 @@ impl Cell {
     }
 }
 
+/// That a part of all requests is answered in some time: a service-level objective.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Promise {
+    /// The part, as in 0.99.
+    pub quantile: f64,
+    /// The time, in microseconds.
+    pub limit_us: f64,
+}
+
+impl fmt::Display for Promise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per_cent = self.quantile * 100.0;
+        // What floating point adds.
+        let per_cent = (per_cent * 1e6).round() / 1e6;
+        write!(f, "p{per_cent} within {}", microseconds(self.limit_us))
+    }
+}
+
 impl Work {
+    /// Whether latencies say something of their own: in a closed loop over many connections they
+    /// are the number of connections divided by the throughput.
+    pub fn has_latencies(&self) -> bool {
+        let is_request_reply = self.workload == Workload::RequestReply;
+        is_request_reply && (self.is_paced() || self.connections * self.pipeline == 1)
+    }
+
     /// Whether requests are sent when they are due, whatever the replies do.
     pub fn is_paced(&self) -> bool {
         self.rate.is_some() || self.rate_of_baseline.is_some()
@@ -285,6 +314,8 @@ pub enum Metric {
     Process,
     /// Time per request, the inverse of the throughput.
     Time,
+    /// Time per request at the highest rate that keeps a promise, the inverse of that rate.
+    Capacity,
     /// The median latency.
     P50,
     /// The latency that one of ten requests exceeds.
@@ -300,11 +331,12 @@ pub enum Metric {
 
 impl Metric {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ServerSide,
         Self::BothSides,
         Self::Process,
         Self::Time,
+        Self::Capacity,
         Self::P50,
         Self::P90,
         Self::P99,
@@ -319,6 +351,7 @@ impl Metric {
             Self::BothSides => "processor time of both sides per request",
             Self::Process => "processor time of the server’s process per request",
             Self::Time => "time per request",
+            Self::Capacity => "time per request at the highest rate that keeps the promise",
             Self::P50 => "median latency",
             Self::P90 => "p90 latency",
             Self::P99 => "p99 latency",
@@ -334,6 +367,7 @@ impl Metric {
             Self::BothSides => "both sides",
             Self::Process => "process",
             Self::Time => "time ratio",
+            Self::Capacity => "1/rate ratio",
             Self::P50 => "p50 ratio",
             Self::P90 => "p90 ratio",
             Self::P99 => "p99 ratio",
@@ -342,11 +376,22 @@ impl Metric {
         }
     }
 
+    /// The quantile of latencies that it is, if it is one.
+    pub fn quantile(self) -> Option<f64> {
+        match self {
+            Self::P50 => Some(0.5),
+            Self::P90 => Some(0.9),
+            Self::P99 => Some(0.99),
+            _ => None,
+        }
+    }
+
     /// What is compared, of which there may be several figures.
     pub fn quantity(self) -> Quantity {
         match self {
             Self::ServerSide | Self::BothSides | Self::Process => Quantity::Cost,
             Self::Time | Self::P50 | Self::P90 | Self::P99 => Quantity::Speed,
+            Self::Capacity => Quantity::Capacity,
             Self::Memory | Self::OwnMemory => Quantity::Memory,
         }
     }
@@ -358,6 +403,8 @@ impl Metric {
             (Verdict::Worse, Quantity::Cost) => "dearer",
             (Verdict::Better, Quantity::Speed) => "faster",
             (Verdict::Worse, Quantity::Speed) => "slower",
+            (Verdict::Better, Quantity::Capacity) => "bears more",
+            (Verdict::Worse, Quantity::Capacity) => "bears less",
             (Verdict::Better, Quantity::Memory) => "smaller",
             (Verdict::Worse, Quantity::Memory) => "larger",
             (Verdict::NoDifferenceShown, _) => "no difference shown",
@@ -372,6 +419,8 @@ pub enum Quantity {
     Cost,
     /// Time that passes.
     Speed,
+    /// The load that a promise allows.
+    Capacity,
     /// Memory.
     Memory,
 }
@@ -450,8 +499,13 @@ pub struct Round {
     pub requests: u64,
     /// Their latencies.
     pub latency_us: Option<Latency>,
+    /// All of them, where they say more than the throughput does: in an open loop, and on one
+    /// connection.
+    pub latencies: Option<Latencies>,
     /// Requests due per second, in an open loop.
     pub rate: Option<f64>,
+    /// The highest rate that kept the promise, in requests per second, where one was looked for.
+    pub kept_rate: Option<f64>,
     /// How long the server's processors were busy in that time, in microseconds, less what they
     /// were in the idle look; `None` if their idle time cannot be read.
     pub server_side_us: Option<f64>,
@@ -479,6 +533,28 @@ pub struct Round {
 }
 
 impl Round {
+    /// One in which nothing has happened yet.
+    pub(crate) fn nothing(round: usize) -> Self {
+        Self {
+            round,
+            seconds: 0.0,
+            requests: 0,
+            latency_us: None,
+            latencies: None,
+            rate: None,
+            kept_rate: None,
+            server_side_us: None,
+            client_side_us: None,
+            server_process_us: 0.0,
+            server_user_ticks_us: 0.0,
+            server_system_ticks_us: 0.0,
+            client_process_us: 0.0,
+            peak_memory: 0,
+            memory_per_connection: None,
+            own_memory_per_connection: None,
+        }
+    }
+
     /// The figure for a metric, less being better. `None` if the round has none.
     pub fn value(&self, metric: Metric) -> Option<f64> {
         let requests = self.requests as f64;
@@ -488,6 +564,7 @@ impl Round {
             Metric::BothSides => Some((self.server_side_us? + self.client_side_us?) / requests),
             Metric::Process => Some(self.server_process_us / requests),
             Metric::Time => Some(self.seconds * 1e6 / requests),
+            Metric::Capacity => self.kept_rate.map(|rate| 1e6 / rate),
             Metric::P50 => self.latency_us.map(|latency| latency.p50),
             Metric::P90 => self.latency_us.map(|latency| latency.p90),
             Metric::P99 => self.latency_us.map(|latency| latency.p99),
@@ -504,6 +581,8 @@ pub struct Medians {
     pub requests_per_second: f64,
     /// Latencies: of each percentile the median over the rounds, of the maximum the largest.
     pub latency_us: Option<Latency>,
+    /// The highest rate that kept the promise, in requests per second.
+    pub kept_rate: Option<f64>,
     /// What the server's side did per request, in microseconds.
     pub server_side_us: Option<f64>,
     /// What the client's side did per request, in microseconds.

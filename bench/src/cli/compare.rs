@@ -20,7 +20,7 @@ use crate::compare::{self, Comparison, Progress};
 use crate::load::Arrivals;
 use crate::processors::Processors;
 use crate::report::environment::Environment;
-use crate::report::{self, Cell, Report, against, html, text};
+use crate::report::{self, Cell, Promise, Report, against, html, text};
 
 #[derive(Debug, Args)]
 pub(super) struct Compare {
@@ -33,6 +33,11 @@ pub(super) struct Compare {
     /// all but the first optional, with a rate also as requests per second; repeatable
     #[arg(long, value_name = "SPEC")]
     work: Vec<CellPlan>,
+
+    /// Find the highest rate that keeps this, such as p99=1ms, instead of measuring at one rate;
+    /// with `--work` of what, otherwise of request-reply on 64 connections
+    #[arg(long, value_name = "pN=TIME")]
+    slo: Option<Promise>,
 
     /// What lies between server and client; where the network namespaces that `hosts` takes cannot
     /// be had, it is loopback
@@ -99,6 +104,7 @@ impl Compare {
         let comparison = Comparison {
             preset: self.preset,
             work: self.work,
+            promise: self.slo,
             paths: distinct(self.path),
             arrivals: self.arrivals,
             contenders: self.contender,

@@ -113,6 +113,7 @@ fn medians(rounds: &[Round], servers: usize, clients: usize) -> Option<Medians> 
     Some(Medians {
         requests_per_second: of(&|round| round.requests as f64 / round.seconds.max(1e-9)),
         latency_us: latency(rounds),
+        kept_rate: maybe(&|round| round.kept_rate),
         server_side_us: per_request(|round| round.server_side_us),
         client_side_us: per_request(|round| round.client_side_us),
         process_us: per_request(|round| Some(round.server_process_us)),
@@ -177,7 +178,9 @@ mod tests {
                 seconds: 0.1,
                 requests: 1000,
                 latency_us: None,
+                latencies: None,
                 rate: None,
+                kept_rate: None,
                 server_side_us: Some(cpu * noise * 1000.0),
                 client_side_us: Some(60_000.0),
                 server_process_us: cpu * noise * 1000.0,

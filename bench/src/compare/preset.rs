@@ -9,7 +9,7 @@ use ringlab::features::{Choice, Feature, Features};
 use super::contender::Contender;
 use super::route::Route;
 use crate::load::{Arrivals, Workload};
-use crate::report::{Axis, Metric, Path, Point, Step, StepKind, Transport, Work};
+use crate::report::{Axis, Metric, Path, Point, Promise, Step, StepKind, Transport, Work};
 use crate::statistics::Verdict;
 
 /// A selection of work.
@@ -58,7 +58,7 @@ pub struct CellPlan {
 
 impl CellPlan {
     /// Requests and replies over as many connections.
-    fn request_reply(transport: Transport, connections: usize) -> Self {
+    pub(super) fn request_reply(transport: Transport, connections: usize) -> Self {
         Self::of(Workload::RequestReply, transport, connections, "32")
     }
 
@@ -75,6 +75,7 @@ impl CellPlan {
                 rate: None,
                 rate_of_baseline: None,
                 arrivals: Arrivals::default(),
+                promise: None,
                 warmup_seconds: match workload {
                     Workload::Idle => 0.0,
                     _ => 0.06,
@@ -169,6 +170,18 @@ impl CellPlan {
         }
     }
 
+    /// Whether there is a rate to be found at which a promise is kept.
+    pub(super) fn can_promise(&self) -> bool {
+        self.work.workload == Workload::RequestReply && !self.work.is_paced()
+    }
+
+    /// Has the highest rate looked for that keeps a promise, each look taking half a second.
+    pub(super) fn promise(&mut self, promise: Promise) {
+        self.work.promise = Some(promise);
+        self.judged_by = Metric::Capacity;
+        (self.rounds, self.work.seconds) = (8, 0.5);
+    }
+
     /// What is done, in words.
     pub fn name(&self) -> String {
         let Work {
@@ -196,6 +209,8 @@ impl CellPlan {
         }
         if let Some(part) = self.work.rate_of_baseline {
             name += &format!(", at {:.0} % load", part * 100.0);
+        } else if let Some(promise) = self.work.promise {
+            name += &format!(", {promise}");
         } else if let Some(rate) = self.work.rate {
             name += &format!(", at {rate:.0} requests/s");
         }

@@ -20,7 +20,7 @@ use crate::load::summary::{self, Latency};
 use crate::load::{self, Observer, Outcome, Plan, Workload};
 use crate::meter::idle::Reading;
 use crate::meter::processes::{Cpu, Memory};
-use crate::report::{IdleLook, Round, Transport};
+use crate::report::{IdleLook, Latencies, Round, Transport};
 
 /// How long a reply may take before the contender has failed.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,7 +81,14 @@ impl Turn<'_> {
             seconds: outcome.elapsed.as_secs_f64(),
             requests: outcome.counts.completed,
             latency_us: Latency::of(&outcome.latency),
+            latencies: self
+                .plan
+                .work
+                .has_latencies()
+                .then(|| Latencies::of(&outcome.latency))
+                .flatten(),
             rate: load.rate,
+            kept_rate: None,
             server_side_us: server_side.map(micros),
             client_side_us: client_side.map(micros),
             server_process_us: micros(cpu.total),

@@ -122,6 +122,7 @@ fn work(workload: Workload) -> Work {
         rate: None,
         rate_of_baseline: None,
         arrivals: Arrivals::Exponential,
+        promise: None,
         warmup_seconds: 0.06,
         seconds: SECONDS,
     }
@@ -284,7 +285,9 @@ fn round(random: &mut fastrand::Rng, index: usize, cpu: f64, latency: f64) -> Ro
             p99_9: noisy(latency * 3.0),
             max: noisy(latency * 20.0),
         }),
+        latencies: None,
         rate: None,
+        kept_rate: None,
         server_side_us: Some(taken * 1.1),
         client_side_us: Some(taken * 0.9),
         server_process_us: taken,

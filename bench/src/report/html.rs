@@ -130,6 +130,7 @@ fn work(cell: &Cell) -> String {
         rate,
         path,
         rate_of_baseline: _,
+        promise: _,
         arrivals: _,
         warmup_seconds,
         seconds,
