@@ -19,6 +19,8 @@
 pub mod dependence;
 pub mod estimate;
 pub mod invocations;
+#[cfg(test)]
+mod properties;
 pub mod search;
 pub mod simulation;
 pub mod tails;

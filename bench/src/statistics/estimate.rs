@@ -6,8 +6,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
-use super::student;
-
 /// The part of all intervals that may miss the truth.
 pub(crate) const MISSES: f64 = 0.05;
 
@@ -63,8 +61,10 @@ impl Estimate {
 
     /// The same of differences, in whatever unit they have: the interval may reach below zero.
     pub fn of_differences(differences: &[f64]) -> Option<Self> {
-        let size = differences.len().div_ceil(MOST_ROUNDS).max(1);
-        let groups = differences.chunks_exact(size);
+        let finite = differences.iter().copied().filter(|it| it.is_finite());
+        let finite: Vec<_> = finite.collect();
+        let size = finite.len().div_ceil(MOST_ROUNDS).max(1);
+        let groups = finite.chunks_exact(size);
         let values: Vec<_> = groups.map(super::mean).collect();
         if values.len() < FEWEST_ROUNDS {
             return None;
@@ -110,9 +110,9 @@ impl Estimate {
     /// estimate may fall short in all but a fifth of the cases. What was measured does not enter,
     /// only its noise: "power" computed from the observed effect is the p-value in other words
     /// (Hoenig and Heisey, *The Abuse of Power*, The American Statistician 55, 2001).
-    pub fn visible(&self, rounds: usize) -> f64 {
-        let freedom = (rounds as f64 - 1.0).max(1.0);
-        let more = student(POWER, freedom) / student(1.0 - MISSES / 2.0, freedom);
+    pub fn visible(&self) -> f64 {
+        let normal = Normal::standard();
+        let more = normal.inverse_cdf(POWER) / normal.inverse_cdf(1.0 - MISSES / 2.0);
         let reach = (self.high / self.low).ln() / 2.0;
         (reach * (1.0 + more)).exp() - 1.0
     }
@@ -169,8 +169,8 @@ fn ranks_outside(rounds: usize, tail: f64) -> usize {
         below += **chance;
         below <= tail
     };
-    // The averages outside are one fewer than the values of the statistic in the tail, zero among
-    // them, or none.
+    // The statistic is the number of averages above zero: if it is unlikely to be so small, that
+    // many may be left out. Zero is among the values counted.
     chances.iter().take_while(is_tail).count().saturating_sub(1)
 }
 

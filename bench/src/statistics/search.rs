@@ -49,8 +49,8 @@ impl Search {
     /// Between a rate that surely keeps the promise and one that surely does not. `seed` should be
     /// another for each contender; the same seed makes the same search.
     pub fn new(low: f64, high: f64, seed: u64) -> Self {
-        let low = low.max(f64::MIN_POSITIVE);
-        let range = (low.ln(), high.max(low).ln());
+        let low = low.max(f64::MIN_POSITIVE).min(f64::MAX);
+        let range = (low.ln(), high.max(low).min(f64::MAX).ln());
         Self {
             range,
             center: None,
@@ -127,7 +127,7 @@ impl Search {
         self.found.iter().map(|rate| rate.exp()).collect()
     }
 
-    /// The last round's rate is an end of the range, beyond which nobody looked.
+    /// Whether a round's rate is an end of the range, beyond which nobody looked.
     pub fn is_at_an_end(&self) -> bool {
         let (low, high) = self.range;
         let mut found = self.found.iter();

@@ -171,3 +171,110 @@ pub(crate) fn per_cent(trials: usize, mut is_so: impl FnMut(&mut Rng) -> bool) -
     let so = (0..trials).filter(|_| is_so(&mut random)).count();
     so as f64 * 100.0 / trials as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::experiments::{self, Across};
+    use super::*;
+    use crate::statistics::Null;
+
+    const QUIET: Machine = Machine {
+        noise: Noise::Lognormal,
+        deviation: 0.02,
+    };
+
+    const NOISY: Machine = Machine {
+        deviation: 0.05,
+        ..QUIET
+    };
+
+    #[test]
+    fn the_interval_covers_the_truth_in_95_of_100_comparisons() {
+        for noise in Noise::BEARABLE {
+            for rounds in [6, 8, 10, 16] {
+                let covered = experiments::coverage(Machine { noise, ..NOISY }, rounds, 1000);
+                let what = format!("{noise:?}, {rounds} rounds: {covered} %");
+                assert!((93.5..=98.5).contains(&covered), "{what}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_difference_of_5_per_cent_is_found() {
+        for effect in [0.95, 1.05] {
+            let found = experiments::calls(QUIET, 16, effect, 500);
+            assert!(found >= 99.0, "{effect}: {found} %");
+            let found = experiments::calls(NOISY, 16, effect, 500);
+            assert!(found >= 78.0, "{effect}: {found} %");
+        }
+    }
+
+    #[test]
+    fn equals_are_shown_equivalent_on_a_quiet_machine_and_never_called_different() {
+        let shown = experiments::nulls(QUIET, 16, Null::Equivalent, 500);
+        assert!(shown >= 90.0, "{shown} %");
+        for deviation in [0.02, 0.05, 0.15] {
+            let machine = Machine { deviation, ..QUIET };
+            let cried = experiments::nulls(machine, 16, Null::Differs, 500);
+            assert!(cried <= 1.5, "{deviation}: {cried} %");
+        }
+    }
+
+    #[test]
+    fn what_would_have_been_seen_is_seen_four_times_out_of_five() {
+        for rounds in [6, 8, 16] {
+            let (visible, found) = experiments::visible(NOISY, rounds, 1000);
+            let what = format!("{rounds} rounds: {found} % of {visible}");
+            assert!((76.0..=84.0).contains(&found), "{what}");
+        }
+    }
+
+    #[test]
+    fn drift_is_found_and_chance_is_not_called_drift() {
+        for (rounds, drift) in [(8, 6.0), (16, 4.0), (32, 3.0)] {
+            let called = experiments::alarms(NOISY, rounds, 0.0, 500);
+            assert!(called < 5.0, "{rounds} rounds: {called} %");
+            let found = experiments::alarms(NOISY, rounds, drift, 100);
+            assert!(found > 90.0, "{rounds} rounds: {found} %");
+        }
+    }
+
+    #[test]
+    fn intervals_over_invocations_know_what_differs_between_them() {
+        for between in [0.0, 0.02, 0.04] {
+            let size = (8, 5);
+            let covered =
+                experiments::invocations_coverage(Across::Student, NOISY, between, size, 500);
+            assert!((92.5..=98.0).contains(&covered), "{between}: {covered} %");
+        }
+        let covered = experiments::invocations_coverage(Across::One, NOISY, 0.04, (8, 5), 500);
+        assert!(covered < 75.0, "{covered} %");
+    }
+
+    #[test]
+    fn no_change_between_reports_is_not_called_one() {
+        for between in [0.0, 0.04] {
+            let called = experiments::changes(QUIET, between, (3, 3), 1.0, 400);
+            assert!(called <= 7.5, "{between}: {called} %");
+            // By rounds alone, the same binary has changed.
+            let formerly = experiments::former_changes(QUIET, between, 400);
+            assert!(between == 0.0 || formerly > 50.0, "{formerly} %");
+        }
+    }
+
+    #[test]
+    fn percentiles_of_equals_are_equal() {
+        for quantile in [0.5, 0.9] {
+            let (covered, reach) = experiments::tails(quantile, 16, (500, 20), 60);
+            assert!(covered >= 88.0, "{quantile}: {covered} %");
+            assert!(reach < 0.2, "{quantile}: ± {reach}");
+        }
+    }
+
+    #[test]
+    fn the_highest_rates_are_compared_with_an_interval_that_holds() {
+        let found = experiments::search(1.1, 0.03, 8, 500);
+        assert!((93.0..=98.5).contains(&found.coverage), "{found:?}");
+        assert!(found.power > 90.0 && found.looks < 8.0, "{found:?}");
+    }
+}
