@@ -49,7 +49,8 @@ impl Search {
     /// Between a rate that surely keeps the promise and one that surely does not. `seed` should be
     /// another for each contender; the same seed makes the same search.
     pub fn new(low: f64, high: f64, seed: u64) -> Self {
-        let low = low.max(f64::MIN_POSITIVE).min(f64::MAX);
+        let low = if low.is_nan() { f64::MIN_POSITIVE } else { low };
+        let low = low.clamp(f64::MIN_POSITIVE, f64::MAX);
         let range = (low.ln(), high.max(low).min(f64::MAX).ln());
         Self {
             range,
