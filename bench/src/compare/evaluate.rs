@@ -59,7 +59,7 @@ fn judge(metric: Metric, ratios: &[f64]) -> Ratio {
     let verdict = estimate.as_ref().map(Verdict::of);
     Ratio {
         metric,
-        visible: estimate.map(|ratio| ratio.visible(ratios.len())),
+        visible: estimate.map(|ratio| ratio.visible()),
         estimate,
         verdict: verdict.unwrap_or(Verdict::NoDifferenceShown),
     }

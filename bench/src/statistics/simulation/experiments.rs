@@ -73,8 +73,8 @@ fn ratios(compared: &[Round]) -> Vec<f64> {
 
 fn is_found(interval: &Estimate, effect: f64) -> bool {
     match Verdict::of(interval) {
-        Verdict::Faster => effect <= 1.0,
-        Verdict::Slower => effect >= 1.0,
+        Verdict::Better => effect <= 1.0,
+        Verdict::Worse => effect >= 1.0,
         Verdict::NoDifferenceShown => false,
     }
 }
