@@ -13,6 +13,7 @@ pub mod contender;
 mod counting;
 mod doubts;
 pub(crate) mod evaluate;
+pub mod invocations;
 pub mod preset;
 mod promise;
 mod route;

@@ -17,11 +17,13 @@ mod words;
 
 use std::fmt;
 
+use hdrhistogram::Histogram;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::load::summary::{Latency, microseconds};
 use crate::load::{Arrivals, Workload};
+use crate::statistics::tails::Tails;
 use crate::statistics::{Estimate, Null, Verdict, median, reference};
 use environment::Environment;
 pub use latencies::Latencies;
@@ -82,8 +84,11 @@ pub struct Cell {
     /// What the null contender says, by what the cell is judged by: whether equals came out equal.
     /// `None` from too few rounds.
     pub null: Option<Null>,
-    /// The rounds planned.
+    /// The rounds planned, in each invocation.
     pub rounds: usize,
+    /// How many invocations of the comparison these figures are from; their rounds are numbered
+    /// one after the other.
+    pub invocations: usize,
     /// How each contender did, the baseline first; last the null contender, which is the baseline
     /// once more and shows what differences appear between equals.
     pub entries: Vec<Entry>,
@@ -193,14 +198,60 @@ pub struct Work {
 }
 
 impl Cell {
+    /// What an entry's ratios come to, in each invocation by itself; of percentiles, which are
+    /// those of all its rounds together, likewise. Invocations of too few rounds are left out.
+    pub fn estimates_of(&self, entry: &Entry, metric: Metric) -> Vec<Estimate> {
+        let invocations = (0..self.invocations).map(|invocation| {
+            let first = invocation * self.rounds;
+            let is_in = |round: usize| (first..first + self.rounds).contains(&round);
+            match metric.quantile() {
+                Some(quantile) => self.tail_of(entry, quantile, is_in),
+                None => Estimate::of(&self.ratios_in(entry, metric, is_in)),
+            }
+        });
+        invocations.flatten().collect()
+    }
+
+    /// The ratio of a quantile of an entry's latencies to that of the baseline's, from all rounds
+    /// for which `is_in` holds.
+    fn tail_of(
+        &self,
+        entry: &Entry,
+        quantile: f64,
+        is_in: impl Fn(usize) -> bool,
+    ) -> Option<Estimate> {
+        let baseline = self.entries.first()?;
+        let null = self.entries.iter().find(|other| other.null && !entry.null);
+        let (mut ours, mut others) = (Vec::new(), Vec::new());
+        for round in entry.rounds.iter().filter(|round| is_in(round.round)) {
+            let own = round.latencies.as_ref().and_then(Latencies::histogram);
+            let once = baseline.latencies(round.round);
+            let again = null.and_then(|null| null.latencies(round.round));
+            let other = match (once, again) {
+                (Some(mut once), Some(again)) => once.add(again).is_ok().then_some(once),
+                (once, again) => once.or(again),
+            };
+            if let Some((own, other)) = own.zip(other) {
+                ours.push(own);
+                others.push(other);
+            }
+        }
+        Tails::of(&ours).ratio(&Tails::of(&others), quantile)
+    }
+
     /// An entry's figure in each round, divided by the geometric mean of what the baseline's two
     /// runs had in it; the null contender's by the other one's.
     pub fn ratios_of(&self, entry: &Entry, metric: Metric) -> Vec<f64> {
+        self.ratios_in(entry, metric, |_| true)
+    }
+
+    fn ratios_in(&self, entry: &Entry, metric: Metric, is_in: impl Fn(usize) -> bool) -> Vec<f64> {
         let Some(baseline) = self.entries.first() else {
             return Vec::new();
         };
         let null = self.entries.iter().find(|other| other.null && !entry.null);
         entry.ratios_to(metric, |round| {
+            is_in(round).then_some(())?;
             let again = null.and_then(|null| null.value(round, metric));
             let once = baseline.value(round, metric).or(again)?;
             Some(reference(once, again))
@@ -467,6 +518,12 @@ impl Entry {
         rounds.find(|it| it.round == round)?.value(metric)
     }
 
+    /// The latencies of the round with this number.
+    fn latencies(&self, round: usize) -> Option<Histogram<u64>> {
+        let round = self.rounds.iter().find(|it| it.round == round)?;
+        round.latencies.as_ref()?.histogram()
+    }
+
     /// The name in tables.
     pub fn label(&self) -> String {
         match self.null {
@@ -615,6 +672,9 @@ pub struct Ratio {
     /// In each round a contender is divided by the geometric mean of the baseline's two runs, the
     /// null contender by the other one.
     pub estimate: Option<Estimate>,
+    /// How much the true ratio differs from one invocation of the comparison to the next, as a
+    /// part of it; `None` of a single one.
+    pub between_invocations: Option<f64>,
     /// What it says.
     pub verdict: Verdict,
     /// How far from 1 a true ratio would have to be to be seen, four times out of five, with noise

@@ -1,9 +1,11 @@
 //! `ringlab-bench compare`: servers take turns, and what follows.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{self, ExitCode, Stdio};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -16,7 +18,7 @@ use super::signals::until_interrupted;
 use super::terminal::{print, style};
 use crate::compare::contender::Contender;
 use crate::compare::preset::{CellPlan, Preset};
-use crate::compare::{self, Comparison, Progress};
+use crate::compare::{self, Comparison, Progress, invocations};
 use crate::load::Arrivals;
 use crate::processors::Processors;
 use crate::report::environment::Environment;
@@ -73,6 +75,11 @@ pub(super) struct Compare {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     duration: Option<Duration>,
 
+    /// Run the whole comparison so often, each time in a process of its own, and have what differs
+    /// between them in the intervals: for whatever is published
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=1000))]
+    invocations: u16,
+
     /// Where servers run, with a worker on each: `0,2-3` [default: the first processor]
     #[arg(long, value_name = "LIST")]
     server_processors: Option<Processors>,
@@ -81,7 +88,8 @@ pub(super) struct Compare {
     #[arg(long, value_name = "LIST")]
     client_processors: Option<Processors>,
 
-    /// Write every round and the environment to a file; see `ringlab-bench schema`
+    /// Write every round and the environment to a file, or in place of the tables to standard
+    /// output (`-`); see `ringlab-bench schema`
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
@@ -97,8 +105,12 @@ pub(super) struct Compare {
 impl Compare {
     pub(super) fn run(self) -> Result<ExitCode> {
         let earlier = self.against.as_deref().map(read_report).transpose()?;
-        for path in [&self.json, &self.html].into_iter().flatten() {
-            can_be_written(path)?;
+        let is_quiet = is_stdout(self.json.as_deref());
+        for path in [self.json.as_ref().filter(|_| !is_quiet), self.html.as_ref()] {
+            path.map_or(Ok(()), |path| can_be_written(path))?;
+        }
+        if self.invocations > 1 {
+            return self.run_several(earlier.as_ref());
         }
         let (server_processors, client_processors) = self.processors()?;
         let comparison = Comparison {
@@ -113,26 +125,52 @@ impl Compare {
             duration: self.duration,
             server_processors,
             client_processors,
-            command: env::args().collect(),
+            command: words(env::args_os()),
         };
+        let outputs = [self.json, self.html];
         let stop = until_interrupted()?;
-        let mut show = Show::new();
+        let mut show = Show::new(is_quiet);
         let report = compare::run(&comparison, &mut show, &stop)?;
         show.end()?;
-        print(&text::closing(&report))?;
-        if let Some(earlier) = &earlier {
-            print(&against::text(&report, earlier))?;
+        finish(&report, &outputs, earlier.as_ref())
+    }
+
+    /// Runs the comparison several times, and pools what came of it.
+    fn run_several(self, earlier: Option<&Report>) -> Result<ExitCode> {
+        let stop = until_interrupted()?;
+        let mut reports = Vec::new();
+        for invocation in 1..=self.invocations {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            print(&format!(
+                "invocation {invocation} of {}\n",
+                self.invocations
+            ))?;
+            let mut command = process::Command::new("/proc/self/exe");
+            command
+                .args(without(env::args_os().skip(1), &ONCE))
+                .args(["--json", STDOUT])
+                .stderr(Stdio::inherit());
+            let ran = command.output();
+            let ran = ran.context("cannot run this program once more")?;
+            match against::read(&String::from_utf8_lossy(&ran.stdout)) {
+                Ok(report) => reports.push(report),
+                Err(_) if stop.load(Ordering::Relaxed) => {}
+                Err(error) => {
+                    return Err(error.context(format!("an invocation ended with {}", ran.status)));
+                }
+            }
         }
-        if let Some(path) = &self.json {
-            write(path, &(serde_json::to_string_pretty(&report)? + "\n"))?;
+        let outputs = [self.json, self.html];
+        let mut report = invocations::pool(reports).context("nothing was measured")?;
+        report.command = words(env::args_os());
+        report.partial |= stop.load(Ordering::Relaxed);
+        print(&text::environment(&report.environment))?;
+        for cell in &report.cells {
+            print(&text::cell(cell))?;
         }
-        if let Some(path) = &self.html {
-            write(path, &html::render(&report))?;
-        }
-        Ok(match report.is_clean() && !report.partial {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
-        })
+        finish(&report, &outputs, earlier)
     }
 
     /// Where servers and the client run.
@@ -167,6 +205,70 @@ fn distinct(paths: Vec<report::Path>) -> Vec<report::Path> {
     seen
 }
 
+/// Tells how it went, and writes the report as JSON and as a page.
+fn finish(
+    report: &Report,
+    [json, html]: &[Option<PathBuf>; 2],
+    earlier: Option<&Report>,
+) -> Result<ExitCode> {
+    let is_quiet = is_stdout(json.as_deref());
+    if !is_quiet {
+        print(&text::closing(report))?;
+    }
+    if let Some(earlier) = earlier.filter(|_| !is_quiet) {
+        print(&against::text(report, earlier))?;
+    }
+    if let Some(path) = json {
+        let text = serde_json::to_string_pretty(report)? + "\n";
+        match is_quiet {
+            true => print(&text)?,
+            false => write(path, &text)?,
+        }
+    }
+    if let Some(path) = html {
+        write(path, &html::render(report))?;
+    }
+    Ok(match report.is_clean() && !report.partial {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// What stands for standard output in place of a file.
+const STDOUT: &str = "-";
+
+fn is_stdout(path: Option<&Path>) -> bool {
+    path.is_some_and(|path| path == Path::new(STDOUT))
+}
+
+/// Options that are for all invocations together.
+const ONCE: [&str; 4] = ["--invocations", "--json", "--html", "--against"];
+
+/// A command line without some options and their values.
+fn without(
+    arguments: impl Iterator<Item = OsString>,
+    options: &[&str],
+) -> impl Iterator<Item = OsString> {
+    let mut is_value = false;
+    arguments.filter(move |argument| {
+        if std::mem::take(&mut is_value) {
+            return false;
+        }
+        let bytes = argument.as_encoded_bytes();
+        let name = bytes.split(|&byte| byte == b'=').next().unwrap_or(bytes);
+        let is_option = options.iter().any(|option| option.as_bytes() == name);
+        is_value = is_option && name.len() == bytes.len();
+        !is_option
+    })
+}
+
+/// A command line to be told in a report, which is text.
+fn words(arguments: impl Iterator<Item = OsString>) -> Vec<String> {
+    arguments
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect()
+}
+
 fn read_report(path: &Path) -> Result<Report> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -176,22 +278,28 @@ fn read_report(path: &Path) -> Result<Report> {
 /// Shows how a comparison goes, and each piece of work when it is done.
 struct Show {
     progress: ProgressBar,
-    /// What kept the tables from being shown.
+    /// Whether the tables are not shown.
+    is_quiet: bool,
+    /// What kept them from being shown.
     error: Option<anyhow::Error>,
 }
 
 impl Show {
-    fn new() -> Self {
+    fn new(is_quiet: bool) -> Self {
         let progress = ProgressBar::new(0);
         progress.set_draw_target(ProgressDrawTarget::stderr());
         progress.set_style(style("{bar:24} {pos} of {len}, {eta} left  {wide_msg}"));
         Self {
             progress,
+            is_quiet,
             error: None,
         }
     }
 
     fn print(&mut self, text: &str) {
+        if self.is_quiet {
+            return;
+        }
         if let Err(error) = self.progress.suspend(|| print(text)) {
             self.error.get_or_insert(error);
         }

@@ -110,6 +110,7 @@ impl Bench<'_> {
             idle_look,
             null: None,
             rounds: plan.rounds,
+            invocations: 1,
             entries: seats.into_iter().map(|seat| seat.entry).collect(),
             doubts: Vec::new(),
             steps: Vec::new(),

@@ -1,6 +1,7 @@
 //! Why not to believe a piece of work, as far as its own figures tell.
 
 use crate::report::{Cell, Doubt, Entry, Path, Status};
+use crate::statistics::dependence::Dependence;
 use crate::statistics::verdict::MARGIN;
 use crate::statistics::{FEWEST_ROUNDS, Null};
 
@@ -14,7 +15,12 @@ const TOLERANCE: f64 = 0.02;
 /// All of them, the grave ones first.
 pub(super) fn of(cell: &Cell) -> Vec<Doubt> {
     let grave = [saturated(cell), differs(cell), side_below_process(cell)];
-    let others = [noisy(cell), disturbed(cell), few_rounds(cell)];
+    let others = [
+        noisy(cell),
+        dependent(cell),
+        disturbed(cell),
+        few_rounds(cell),
+    ];
     let grave = grave.into_iter().flatten().chain(failures(cell));
     let grave = grave.map(|text| Doubt { grave: true, text });
     let others = others.into_iter().flatten();
@@ -82,6 +88,32 @@ fn side_below_process(cell: &Cell) -> Option<String> {
             "Of {} the process did more than its side: it ran on processors that are not the \
              server’s, or what the idle look took off was not there later.",
             names.join(", ")
+        )
+    })
+}
+
+/// That rounds are no independent witnesses.
+fn dependent(cell: &Cell) -> Option<String> {
+    let contenders = cell.entries.iter().skip(1);
+    let ratios: Vec<_> = contenders
+        .map(|entry| (entry.label(), cell.ratios_of(entry, cell.judged_by)))
+        .filter(|(_, ratios)| ratios.len() >= FEWEST_ROUNDS)
+        .collect();
+    let among = ratios.len();
+    let found = ratios.iter().filter_map(|(name, ratios)| {
+        let how = match Dependence::of(ratios, among)? {
+            Dependence::Drift => "drifts from the first round to the last",
+            Dependence::Alike => "resembles that of the round before",
+            Dependence::Alternate => "goes up and down from round to round",
+        };
+        Some(format!("of {name} {how}"))
+    });
+    let found: Vec<_> = found.collect();
+    (!found.is_empty()).then(|| {
+        format!(
+            "The rounds are no independent witnesses: the ratio {}. The interval is too narrow; \
+             take more rounds, or several invocations (--invocations).",
+            found.join(", ")
         )
     })
 }

@@ -2,8 +2,9 @@
 
 use super::doubts;
 use crate::load::summary::Latency;
-use crate::report::{Cell, Entry, Medians, Metric, Ratio, Round};
-use crate::statistics::{Estimate, Null, Verdict, median};
+use crate::report::{Cell, Entry, Medians, Metric, Ratio, Round, Work};
+use crate::statistics::invocations::Invocations;
+use crate::statistics::{Estimate, Null, Verdict, median, tails};
 
 /// From here on a client counts as busy all the time, whatever the server does: what it cannot
 /// send, nobody can serve.
@@ -33,36 +34,56 @@ pub(crate) fn evaluate(cell: &mut Cell, servers: usize, clients: usize) {
 }
 
 fn compare_to_baseline(cell: &mut Cell) {
-    // At a given rate, the throughput is given.
-    let metrics = Metric::ALL
-        .into_iter()
-        .filter(|&metric| !(cell.work.is_paced() && metric == Metric::Time));
-    for metric in metrics {
-        let ratios = cell
-            .entries
-            .iter()
-            .map(|entry| cell.ratios_of(entry, metric));
-        let ratios: Vec<_> = ratios.collect();
-        for (entry, ratios) in cell.entries.iter_mut().zip(&ratios).skip(1) {
-            if !ratios.is_empty() {
-                entry.ratios.push(judge(metric, ratios));
-            }
-        }
+    let ratios = |entry: &Entry| {
+        let metrics = Metric::ALL
+            .into_iter()
+            .filter(|&it| says_something(&cell.work, it));
+        let ratios = metrics.filter_map(|metric| ratio(cell, entry, metric));
+        ratios.collect::<Vec<_>>()
+    };
+    let ratios: Vec<_> = cell.entries.iter().map(ratios).collect();
+    for (entry, ratios) in cell.entries.iter_mut().zip(ratios).skip(1) {
+        entry.ratios = ratios;
     }
     let null = cell.entries.iter().find(|entry| entry.null);
-    let null = null.and_then(|entry| entry.ratio(cell.judged_by)?.estimate);
-    cell.null = null.as_ref().map(Null::of);
+    let of_null = |metric| null.and_then(|entry| entry.ratio(metric)?.estimate);
+    if cell.judged_by.quantile().is_some() {
+        let judged = tails::judged([Metric::P99, Metric::P90, Metric::P50].map(of_null));
+        let known = [Metric::P99, Metric::P90]
+            .into_iter()
+            .find(|metric| metric.quantile() == judged);
+        cell.judged_by = known.unwrap_or(Metric::P50);
+    }
+    cell.null = of_null(cell.judged_by).as_ref().map(Null::of);
 }
 
-fn judge(metric: Metric, ratios: &[f64]) -> Ratio {
-    let estimate = Estimate::of(ratios);
+/// Whether a figure is one of its own: at a given rate, the throughput is given, and in a closed
+/// loop over many connections it gives the latencies.
+fn says_something(work: &Work, metric: Metric) -> bool {
+    match metric {
+        Metric::Time => !work.is_paced(),
+        _ => metric.quantile().is_none() || work.has_latencies(),
+    }
+}
+
+/// What the ratios come to; `None` if there are none.
+fn ratio(cell: &Cell, entry: &Entry, metric: Metric) -> Option<Ratio> {
+    let ratios = cell.ratios_of(entry, metric);
+    (!ratios.is_empty()).then_some(())?;
+    let estimates = cell.estimates_of(entry, metric);
+    let invocations = Invocations::of(&estimates);
+    let estimate = match &invocations {
+        Some(invocations) => Some(invocations.estimate),
+        None => estimates.first().copied(),
+    };
     let verdict = estimate.as_ref().map(Verdict::of);
-    Ratio {
+    Some(Ratio {
         metric,
+        between_invocations: invocations.map(|invocations| invocations.between),
         visible: estimate.map(|ratio| ratio.visible()),
         estimate,
         verdict: verdict.unwrap_or(Verdict::NoDifferenceShown),
-    }
+    })
 }
 
 /// What each step of a ladder is worth.
@@ -216,6 +237,7 @@ mod tests {
             idle_look: None,
             null: None,
             rounds: 8,
+            invocations: 1,
             entries,
             doubts: Vec::new(),
             steps: Vec::new(),

@@ -24,8 +24,8 @@ pub struct Change {
     pub metric: Metric,
     /// The ratio to the baseline now divided by that of then; `None` from too few rounds.
     pub quotient: Option<Estimate>,
-    /// What it says.
-    pub verdict: Verdict,
+    /// What it says; `None` if that cannot be told from one invocation each.
+    pub verdict: Option<Verdict>,
 }
 
 /// Reads an earlier report.
@@ -65,13 +65,14 @@ pub fn changes(now: &Report, then: &Report) -> Vec<Change> {
 
 fn change(cell: &Cell, entry: &Entry, before: &Cell, earlier: &Entry) -> Change {
     let metric = cell.judged_by;
-    let of = |cell: &Cell, entry: &Entry| Estimate::of(&cell.ratios_of(entry, metric));
-    let estimates = of(cell, entry).zip(of(before, earlier));
-    let judged = estimates.and_then(|(now, then)| invocations::Change::of(&[now], &[then]));
+    let judged = invocations::Change::of(
+        &cell.estimates_of(entry, metric),
+        &before.estimates_of(earlier, metric),
+    );
     let quotient = judged.map(|judged| *judged.quotient());
     let verdict = match judged {
-        Some(invocations::Change::Judged { verdict, .. }) => verdict,
-        _ => Verdict::NoDifferenceShown,
+        Some(invocations::Change::Judged { verdict, .. }) => Some(verdict),
+        _ => None,
     };
     Change {
         contender: entry.contender.clone(),
@@ -160,7 +161,10 @@ pub fn text(now: &Report, then: &Report) -> String {
             text,
             "  {:28} {quotient:28} {}",
             change.contender,
-            change.metric.words(change.verdict)
+            match change.verdict {
+                Some(verdict) => change.metric.words(verdict),
+                None => "cannot be told from one invocation each",
+            }
         );
     }
     text

@@ -254,6 +254,7 @@ fn cell(name: &str, contenders: &[(&str, f64, f64)]) -> Cell {
         }),
         null: None,
         rounds: ROUNDS,
+        invocations: 1,
         entries: entries.collect(),
         doubts: Vec::new(),
         steps: Vec::new(),
