@@ -12,6 +12,9 @@ use ringlab_bench::statistics::simulation::{Machine, Noise};
 const DEVIATIONS: [f64; 4] = [0.02, 0.05, 0.10, 0.15];
 const ROUNDS: [usize; 4] = [6, 8, 10, 16];
 
+/// Makes a table of so many trials.
+type Section = fn(usize) -> String;
+
 /// A table of Markdown.
 fn table(title: &str, heads: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let line = |cells: String| format!("| {cells} |\n");
@@ -49,7 +52,7 @@ fn choice(trials: usize) -> String {
         row
     };
     let former = row(
-        "before: the first with the null's veto".to_owned(),
+        "before: median, bootstrap, to one run, the null's veto".to_owned(),
         &|machine, rounds, effect| experiments::former_calls(machine, rounds, effect, trials),
     );
     let rows = ways.into_iter().map(|(candidate, both)| {
@@ -363,7 +366,7 @@ fn main() {
         true => 4000,
         false => 10,
     };
-    let sections: [(fn(usize) -> String, usize); 10] = [
+    let sections: [(Section, usize); 10] = [
         (choice, trials),
         (coverage, trials),
         (power, trials),
