@@ -493,8 +493,11 @@ pub struct Entry {
     pub ratios: Vec<Ratio>,
     /// Counted in a pass that is not timed.
     pub counted: Option<Counted>,
-    /// The client, not this server, was at its limit: the throughput says nothing about it.
+    /// The client was at its limit, whatever the server did: the throughput says nothing of it.
     pub client_saturated: bool,
+    /// Where a promise is kept, but at a rate that is an end of what was looked at: the true one may
+    /// lie beyond.
+    pub at_an_end: bool,
 }
 
 impl Entry {

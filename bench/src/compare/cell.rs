@@ -218,7 +218,11 @@ impl<'a> Seat<'a> {
             return;
         }
         let taken = match (turn.plan.work.promise, search) {
-            (Some(promise), Some(search)) => turn.search(round, promise, search),
+            (Some(promise), Some(search)) => {
+                let taken = turn.search(round, promise, search);
+                entry.at_an_end = search.is_at_an_end();
+                taken
+            }
             _ => turn.take(round, idle_look),
         };
         match taken {

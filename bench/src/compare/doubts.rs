@@ -14,7 +14,12 @@ const TOLERANCE: f64 = 0.02;
 
 /// All of them, the grave ones first.
 pub(super) fn of(cell: &Cell) -> Vec<Doubt> {
-    let grave = [saturated(cell), differs(cell), side_below_process(cell)];
+    let grave = [
+        saturated(cell),
+        differs(cell),
+        side_below_process(cell),
+        at_an_end(cell),
+    ];
     let others = [
         noisy(cell),
         dependent(cell),
@@ -44,6 +49,18 @@ fn saturated(cell: &Cell) -> Option<String> {
                  the client’s, and the server saw fewer requests at once than it could bear."
             ),
         }
+    })
+}
+
+/// Whose highest rate was not between the rates that were looked at.
+fn at_an_end(cell: &Cell) -> Option<String> {
+    let entries = cell.entries.iter().filter(|entry| entry.at_an_end);
+    let names: Vec<_> = entries.map(Entry::label).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "Of {} no rate that was looked at was too high, or none low enough, for the promise.",
+            names.join(", ")
+        )
     })
 }
 

@@ -180,6 +180,7 @@ pub(crate) fn entry(contender: &str, null: bool) -> Entry {
         ratios: Vec::new(),
         counted: None,
         client_saturated: false,
+        at_an_end: false,
     }
 }
 
