@@ -5,8 +5,10 @@
 
 mod compare;
 mod faulty;
+mod labour;
 mod load;
 mod page;
+mod paths;
 mod support;
 
 use std::env;
@@ -21,10 +23,20 @@ fn main() -> ExitCode {
     {
         faulty::run(fault, port);
     }
+    if let [_, command, port, helper @ ..] = &words[..]
+        && command == "labour"
+    {
+        labour::run(port, helper.first().map(String::as_str));
+    }
     let mut arguments = Arguments::from_args();
     // Those that interrupt, or wait for a stall, want a processor now and then.
     arguments.test_threads.get_or_insert(2);
-    let trials = [load::trials(), compare::trials(), page::trials()];
+    let trials = [
+        load::trials(),
+        compare::trials(),
+        paths::trials(),
+        page::trials(),
+    ];
     let trials = trials.into_iter().flatten().collect::<Vec<Trial>>();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
