@@ -2,8 +2,6 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
-#[cfg(feature = "metrics")]
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::thread;
@@ -14,8 +12,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::address::Address;
 use crate::client;
-use crate::endpoint::Endpoint;
 use crate::engine::Engine;
 use crate::features::Choice;
 use crate::log::Stderr;
@@ -46,10 +44,10 @@ struct Serve {
     #[arg(long, value_enum, default_value_t = Engine::TokioUring)]
     engine: Engine,
 
-    /// Where to listen: `ADDRESS:PORT` (port 0 picks one), `[IPV6]:PORT`, or `unix:PATH` [default:
-    /// the socket that a service manager passed, else 127.0.0.1:9090]
+    /// Where to listen: `ADDRESS:PORT` (port 0 picks one), `NAME:PORT`, `[IPV6]:PORT`, or
+    /// `unix:PATH` [default: the socket that a service manager passed, else 127.0.0.1:9090]
     #[arg(long, value_name = "ENDPOINT")]
-    listen: Option<Endpoint>,
+    listen: Option<Address>,
 
     /// Who may connect to a Unix socket: its file's mode, in octal
     #[arg(long, value_name = "MODE", default_value = "0600", value_parser = unix_mode)]
@@ -88,11 +86,11 @@ struct Serve {
         value_parser = value_parser!(u32).range(1..=8192))]
     uring_entries: u32,
 
-    /// Serve metrics for Prometheus here, over HTTP at /metrics: `ADDRESS:PORT` (port 0 picks one)
-    /// or `[IPV6]:PORT` [default: do not]
+    /// Serve metrics for Prometheus here, over HTTP at /metrics: `ADDRESS:PORT` (port 0 picks
+    /// one), `NAME:PORT` or `[IPV6]:PORT` [default: do not]
     #[cfg(feature = "metrics")]
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = tcp_address)]
-    metrics: Option<SocketAddr>,
+    metrics: Option<Address>,
 
     #[command(flatten)]
     log: Log,
@@ -239,9 +237,11 @@ fn unix_mode(text: &str) -> Result<u32, String> {
 }
 
 #[cfg(feature = "metrics")]
-fn tcp_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .map_err(|_| "expected ADDRESS:PORT such as 127.0.0.1:9464, or [IPV6]:PORT".to_owned())
+fn tcp_address(text: &str) -> Result<Address, String> {
+    let address: Option<Address> = text.parse().ok();
+    address
+        .filter(|address| !address.is_unix())
+        .ok_or_else(|| "expected ADDRESS:PORT such as 127.0.0.1:9464, or [IPV6]:PORT".to_owned())
 }
 
 fn idle_timeout(text: &str) -> Result<Duration, String> {

@@ -17,7 +17,7 @@
 //!   to bottom, then see in `engine/tokio_uring.rs` what becomes of it when the kernel completes
 //!   operations instead of blocking in them.
 //! - [`diagnosis`] tells why io_uring is not to be had and what to do about it.
-//! - [`endpoint`] is where to listen, [`service_manager`] what systemd has to do with it, and
+//! - [`endpoint`] is where to listen, [`address`] how people write that, [`service_manager`] what systemd has to do with it, and
 //!   [`server`] puts it all together: bind, start workers,
 //!   wait for a signal, drain, report.
 //! - `metrics` shows the workers' counters to Prometheus (with the feature of that name).
@@ -25,6 +25,7 @@
 //! - [`client`] is the client of the tutorial that the protocol comes from.
 //! - [`cli`] is the command line, and [`log`] where log lines go.
 
+pub mod address;
 pub mod buffer;
 pub mod cli;
 pub mod client;

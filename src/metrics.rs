@@ -26,6 +26,8 @@ use tokio::runtime::{self, Runtime};
 use tokio::task::AbortHandle;
 use tokio::time;
 
+use crate::address::Address;
+use crate::endpoint::Endpoint;
 use crate::engine::Engine;
 use crate::worker::{Count, Counters};
 
@@ -58,12 +60,18 @@ impl Exporter {
     ///
     /// # Errors
     ///
-    /// When the address cannot be had, see `bind(2)`, or descriptors are exhausted.
-    pub fn bind(address: SocketAddr) -> Result<Self> {
-        Self::try_bind(address).with_context(|| format!("cannot serve metrics on {address}"))
+    /// When the address is none of TCP or cannot be had, see `bind(2)`, or descriptors are
+    /// exhausted.
+    pub fn bind(address: &Address) -> Result<Self> {
+        address
+            .bind(Self::try_bind)
+            .with_context(|| format!("cannot serve metrics on {address}"))
     }
 
-    fn try_bind(address: SocketAddr) -> Result<Self> {
+    fn try_bind(endpoint: &Endpoint) -> Result<Self> {
+        let Endpoint::Tcp(address) = endpoint else {
+            bail!("HTTP needs a TCP address");
+        };
         let listener = match net::TcpListener::bind(address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => bail!(
                 "address already in use: another program listens there, perhaps another ringlab; \

@@ -1,8 +1,6 @@
 //! A server from start to end: bind, start workers, wait for the signal, drain, report.
 
 use std::io::{self, Write};
-#[cfg(feature = "metrics")]
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvError, RecvTimeoutError, Sender};
@@ -16,6 +14,7 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use socket2::Socket;
 
+use crate::address::Address;
 use crate::diagnosis;
 use crate::endpoint::{Endpoint, Listening, UNIX_MODE};
 use crate::engine::{Engine, uring};
@@ -34,7 +33,7 @@ pub struct Config {
     pub engine: Engine,
     /// Where to listen. `None`: on the socket that a service manager has passed, else on
     /// [`Endpoint::DEFAULT`].
-    pub listen: Option<Endpoint>,
+    pub listen: Option<Address>,
     /// The mode of a Unix socket's file, at most 0777.
     pub unix_mode: u32,
     /// How many workers; at least 1. Fewer are started if the engine or the limit on connections
@@ -53,7 +52,7 @@ pub struct Config {
     pub uring_entries: u32,
     /// Where to serve metrics; port 0 lets the kernel pick one.
     #[cfg(feature = "metrics")]
-    pub metrics: Option<SocketAddr>,
+    pub metrics: Option<Address>,
 }
 
 /// The most connections that are accepted unless asked for more.
@@ -88,7 +87,7 @@ pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
     }
     let unix = match &passed {
         Some(socket) => socket.local_addr()?.is_unix(),
-        None => matches!(config.listen, Some(Endpoint::Unix(_))),
+        None => config.listen.as_ref().is_some_and(Address::is_unix),
     };
     let ring = ring_options(config, unix)?;
     let (workers, max_connections) = size(config, limit);
@@ -96,7 +95,7 @@ pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
     let (events, inbox) = mpsc::channel();
     let listening = listen(config, passed)?;
     #[cfg(feature = "metrics")]
-    let exporter = config.metrics.map(Exporter::bind).transpose()?;
+    let exporter = config.metrics.as_ref().map(Exporter::bind).transpose()?;
     // The shares add up to `max_connections`.
     let crew: Arc<[Counters]> = (0..workers)
         .map(|index| max_connections / workers + usize::from(index < max_connections % workers))
@@ -139,7 +138,8 @@ pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
 
 /// Begins to listen, and tells what does not apply.
 fn listen(config: &Config, passed: Option<Socket>) -> Result<Listening> {
-    if config.unix_mode != UNIX_MODE && !matches!(config.listen, Some(Endpoint::Unix(_))) {
+    let unix = config.listen.as_ref().is_some_and(Address::is_unix);
+    if config.unix_mode != UNIX_MODE && !unix {
         tracing::warn!("--unix-mode is for a Unix socket that --listen names");
     }
     let nodelay = config.engine.nodelay();
@@ -147,14 +147,12 @@ fn listen(config: &Config, passed: Option<Socket>) -> Result<Listening> {
         (Some(socket), None) => Listening::inherit(socket, nodelay)
             .context("cannot serve on the socket that was passed (LISTEN_FDS)"),
         // To ignore either would leave its clients without a server.
-        (Some(_), Some(endpoint)) => bail!(
-            "--listen {endpoint} was given, and a socket was passed (LISTEN_FDS), but a server \
+        (Some(_), Some(address)) => bail!(
+            "--listen {address} was given, and a socket was passed (LISTEN_FDS), but a server \
              has one; leave out --listen or the socket unit"
         ),
-        (None, endpoint) => {
-            let endpoint = endpoint.as_ref().unwrap_or(&Endpoint::DEFAULT);
-            endpoint.listen(nodelay, config.unix_mode)
-        }
+        (None, Some(address)) => address.listen(nodelay, config.unix_mode),
+        (None, None) => Endpoint::DEFAULT.listen(nodelay, config.unix_mode),
     }
 }
 
@@ -476,7 +474,7 @@ fn size(config: &Config, descriptor_limit: usize) -> (usize, usize) {
 
     let reserved = DESCRIPTORS_OF_PROCESS + DESCRIPTORS_PER_WORKER * workers;
     #[cfg(feature = "metrics")]
-    let reserved = reserved + config.metrics.map_or(0, |_| metrics::DESCRIPTORS);
+    let reserved = reserved + config.metrics.as_ref().map_or(0, |_| metrics::DESCRIPTORS);
     let affordable = descriptor_limit.saturating_sub(reserved).max(1);
     let bearable = engine.max_connections();
     let asked = config.max_connections;
