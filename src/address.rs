@@ -2,7 +2,6 @@
 //! IPv6 zones.
 
 use std::fmt;
-use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::str::FromStr;
 
@@ -165,6 +164,8 @@ impl fmt::Display for Address {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     #[test]
