@@ -1,4 +1,5 @@
-//! The command line, a file for each command: parsed here, then lifted into what the commands themselves understand.
+//! The command line, a file for each command: parsed here, then lifted into what the commands
+//! themselves understand.
 
 mod arguments;
 mod compare;
@@ -22,6 +23,7 @@ use crate::report;
 use compare::Compare;
 use load::Load;
 use merge::Merge;
+use signals::outlive_failed_writes;
 use terminal::print;
 
 /// Load for servers of ringlab's protocol, and their comparison
@@ -87,6 +89,7 @@ enum Command {
 ///
 /// Whatever kept the command from doing it.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode> {
+    outlive_failed_writes()?;
     match Cli::parse_from(arguments).command {
         Command::Load(load) => load.run(),
         Command::Compare(compare) => compare.run(),

@@ -10,7 +10,7 @@
 //!   use there.
 //! - [`compare`] finds what there is to report: contenders take turns. [`peers`] are contenders on
 //!   other runtimes.
-//! - [`cli`] is the command line.
+//! - [`cli`] is the command line, [`output`] where its results are left.
 //!
 //! [`inputs`] are the byte streams that the benchmarks in `benches/` feed to the framer.
 
@@ -20,6 +20,7 @@ pub mod host;
 pub mod inputs;
 pub mod load;
 pub mod meter;
+pub mod output;
 pub mod peers;
 pub mod processors;
 pub mod report;

@@ -4,7 +4,10 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::str::FromStr;
+use std::thread;
 
+use anyhow::{Context, Result, bail};
+use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// A set of processors, written as in `0,2-3`.
@@ -71,13 +74,45 @@ impl Processors {
     ///
     /// # Errors
     ///
-    /// When none of them exists or is allowed, see `sched_setaffinity(2)`.
-    pub fn pin(&self) -> io::Result<()> {
+    /// When one of them does not exist, or may not be used here, see `sched_setaffinity(2)`; the
+    /// kernel would make do with the others.
+    pub fn pin(&self) -> Result<()> {
         let mut set = CpuSet::new();
         for &index in &self.0 {
             set.set(index);
         }
-        Ok(sched_setaffinity(None, &set)?)
+        let missing = match sched_setaffinity(None, &set) {
+            Ok(()) => {
+                let found = Self::allowed()?;
+                self.0
+                    .iter()
+                    .copied()
+                    .filter(|index| !found.0.contains(index))
+                    .collect()
+            }
+            Err(Errno::INVAL) => self.0.clone(),
+            Err(error) => return Err(error.into()),
+        };
+        if !missing.is_empty() {
+            bail!(
+                "there is no processor {} here, or it may not be used; see `cat \
+                 /sys/devices/system/cpu/online` and `taskset -p $$`",
+                Self(missing)
+            );
+        }
+        Ok(())
+    }
+
+    /// Makes sure that threads could run on all of them, without moving this one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Processors::pin`].
+    pub fn check(&self) -> Result<()> {
+        let checked = thread::scope(|scope| scope.spawn(|| self.pin()).join());
+        checked
+            .unwrap_or_else(|_| bail!("a thread has ended"))
+            .with_context(|| format!("cannot run on processors {self}"))
     }
 
     /// Whether a processor of one set and one of the other are threads of the same core.
@@ -97,7 +132,7 @@ impl Processors {
 impl FromStr for Processors {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut indices = Vec::new();
         for part in text.split(',') {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -150,6 +185,20 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Processors>().unwrap().mask(), mask);
         }
+    }
+
+    #[test]
+    fn processors_that_do_not_exist_are_refused() {
+        let allowed = Processors::allowed().unwrap();
+        allowed.check().unwrap();
+        let mut beyond = allowed.clone();
+        beyond.0.push(CpuSet::MAX_CPU - 1);
+        for refused in [beyond.clone(), Processors(vec![CpuSet::MAX_CPU - 1])] {
+            let error = format!("{:#}", refused.check().unwrap_err());
+            let named = format!("no processor {}", CpuSet::MAX_CPU - 1);
+            assert!(error.contains(&named), "{error}");
+        }
+        assert_eq!(Processors::allowed().unwrap(), allowed, "this thread stays");
     }
 
     #[test]
