@@ -4,21 +4,22 @@ use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, bail};
 use clap::{Args, value_parser};
 use indicatif::{ProgressBar, ProgressDrawTarget};
+use ringlab::address::Address;
 use ringlab::endpoint::Endpoint;
 
 use super::arguments::{duration, rate, wrong_usage};
-use super::files::can_be_written;
 use super::signals::until_interrupted;
 use super::terminal::{Format, print, style};
 use crate::load::summary::{Summary, microseconds, thousands};
-use crate::load::{self, Interval, Observer, Plan, Workload, interval_log};
+use crate::load::{self, Arrivals, Interval, Observer, Plan, Workload, interval_log};
+use crate::output::{self, Output};
 use crate::processors::Processors;
 use crate::tape::Mix;
 
@@ -27,9 +28,9 @@ const WARM_UP: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(super) struct Load {
-    /// The server: `ADDRESS:PORT`, `[IPV6]:PORT`, or `unix:PATH`
-    #[arg(long, value_name = "ENDPOINT")]
-    target: Endpoint,
+    /// The server: `ADDRESS:PORT`, `NAME:PORT`, `[IPV6]:PORT`, or `unix:PATH`
+    #[arg(long, value_name = "ADDRESS")]
+    target: Address,
 
     /// What each connection does
     #[arg(long, value_enum, default_value_t = Workload::RequestReply)]
@@ -48,7 +49,8 @@ pub(super) struct Load {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     duration: Duration,
 
-    /// How long to go on before that [default: 1s, or nothing with --requests]
+    /// How long to go on before that, and up to twice as long if throughput has not settled by then
+    /// [default: 1s, or nothing with --requests]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     warmup: Option<Duration>,
 
@@ -61,12 +63,22 @@ pub(super) struct Load {
         value_parser = value_parser!(u32).range(1..=65_536))]
     pipeline: u32,
 
-    /// Requests per second over all connections, due at fixed times whatever the server does (open
-    /// loop), with latencies counted from when they were due; the client's threads then spin
+    /// Bytes that each connection of a stream may have unanswered
+    /// [default: 524288]
+    #[arg(long, value_name = "BYTES", value_parser = value_parser!(u32).range(1..=1 << 30))]
+    window: Option<u32>,
+
+    /// Requests per second over all connections, sent when they are due whatever the server does
+    /// (open loop), with latencies counted from then; the client's threads then spin
     #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
     rate: Option<f64>,
 
-    /// How long a connection may wait for its greeting, or for the next byte of a reply
+    /// When those are due [default: exponential]
+    #[arg(long, value_enum, requires = "rate")]
+    arrivals: Option<Arrivals>,
+
+    /// How long a connection may wait for its greeting, or for the next byte of a reply; and how
+    /// long to wait for all replies when the time is over
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     timeout: Duration,
 
@@ -94,28 +106,27 @@ pub(super) struct Load {
 impl Load {
     pub(super) fn run(self) -> Result<ExitCode> {
         self.check();
-        let Self {
-            format,
-            interval_log,
-            ..
-        } = &self;
-        let plan = self.plan();
-        if let Some(path) = interval_log {
-            can_be_written(path)?;
+        if let Some(processors) = &self.processors {
+            processors.check()?;
         }
+        let log = self.interval_log.as_deref().map(Output::new).transpose()?;
         let stop = until_interrupted()?;
-        let base = SystemTime::now();
-        let watch = Watch::new(&plan, interval_log.is_some());
-        let outcome = load::run(&plan, &watch, &stop)?;
-        let intervals = watch.end();
+        let (plan, outcome, watch) = self.target.connect(|target| {
+            let plan = self.plan(target.clone());
+            let watch = Watch::new(&plan, log.is_some());
+            let outcome = load::run(&plan, &watch, &stop)?;
+            Ok((plan, outcome, watch))
+        })?;
         let summary = Summary::of(&plan, &outcome);
-        print(&match format {
+        let (began, intervals) = watch.end();
+        let logged = log.map_or(Ok(()), |log| {
+            log.write(&interval_log::contents(began, &intervals)?)
+        });
+        let printed = print(&match self.format {
             Format::Text => summary.to_string(),
             Format::Json => format!("{}\n", serde_json::to_string_pretty(&summary)?),
-        })?;
-        if let Some(path) = interval_log {
-            interval_log::write(path, base + plan.warmup, &intervals)?;
-        }
+        });
+        output::all([logged, printed])?;
         if plan.requests.is_some() && outcome.counts.completed == 0 && !outcome.interrupted {
             bail!("the warm-up has used up all requests: leave out --warmup, or allow more");
         }
@@ -127,17 +138,15 @@ impl Load {
 
     /// Refuses options that have nothing to do with the workload.
     fn check(&self) {
-        let request_reply = self.workload == Workload::RequestReply;
-        let misplaced = [
-            ("--rate", self.rate.is_some()),
-            ("--pipeline", self.pipeline > 1),
-        ];
-        for (option, is_given) in misplaced {
-            if is_given && !request_reply {
-                wrong_usage::<Self>(
-                    "load",
-                    format!("{option} goes with --workload request-reply only"),
-                );
+        use Workload::{RequestReply, Stream};
+        for (option, is_given, workload) in [
+            ("--rate", self.rate.is_some(), RequestReply),
+            ("--pipeline", self.pipeline > 1, RequestReply),
+            ("--window", self.window.is_some(), Stream),
+        ] {
+            if is_given && self.workload != workload {
+                let text = format!("{option} goes with --workload {workload} only");
+                wrong_usage::<Self>("load", text);
             }
         }
         if self.requests.is_some() && self.workload == Workload::Idle {
@@ -145,20 +154,24 @@ impl Load {
         }
     }
 
-    fn plan(&self) -> Plan {
+    fn plan(&self, target: Endpoint) -> Plan {
         let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let threads = self.threads.map_or(processors / 2, usize::from);
+        let warmup = self.warmup.unwrap_or(match self.requests {
+            Some(_) => Duration::ZERO,
+            None => WARM_UP,
+        });
         Plan {
-            target: self.target.clone(),
+            target,
             workload: self.workload,
             connections: self.connections as usize,
             sizes: self.size.clone(),
             pipeline: self.pipeline as usize,
+            window: self.window.map_or(load::WINDOW, |window| window as usize),
             rate: self.rate,
-            warmup: self.warmup.unwrap_or(match self.requests {
-                Some(_) => Duration::ZERO,
-                None => WARM_UP,
-            }),
+            arrivals: self.arrivals.unwrap_or_default(),
+            warmup,
+            warmup_limit: warmup * 2,
             duration: self.duration,
             requests: self.requests,
             timeout: self.timeout,
@@ -172,6 +185,8 @@ impl Load {
 /// Shows how a load goes, and keeps what the interval log needs.
 struct Watch {
     progress: ProgressBar,
+    /// When measuring began.
+    began: Mutex<SystemTime>,
     /// `None` if there is no log.
     kept: Option<Mutex<Vec<Interval>>>,
 }
@@ -187,18 +202,30 @@ impl Watch {
         }
         Self {
             progress,
+            began: Mutex::new(SystemTime::now()),
             kept: keep.then(Mutex::default),
         }
     }
 
-    fn end(self) -> Vec<Interval> {
+    /// When measuring began, and what was kept of it.
+    fn end(self) -> (SystemTime, Vec<Interval>) {
         self.progress.finish_and_clear();
+        let began = self
+            .began
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
         let kept = self.kept.and_then(|kept| kept.into_inner().ok());
-        kept.unwrap_or_default()
+        (began, kept.unwrap_or_default())
     }
 }
 
 impl Observer for Watch {
+    fn measuring(&self) {
+        if let Ok(mut began) = self.began.lock() {
+            *began = SystemTime::now();
+        }
+    }
+
     fn interval(&self, interval: &Interval) {
         let seconds = interval.length.as_secs_f64().max(1e-9);
         let rate = interval.counts.completed as f64 / seconds;

@@ -9,6 +9,7 @@ use clap::Args;
 use super::terminal::{Format, print};
 use crate::load::interval_log::{self, Merged};
 use crate::load::summary::{Latency, thousands};
+use crate::output::{self, Output};
 
 #[derive(Debug, Args)]
 pub(super) struct Merge {
@@ -27,14 +28,15 @@ pub(super) struct Merge {
 
 impl Merge {
     pub(super) fn run(self) -> Result<ExitCode> {
+        let output = self.output.as_deref().map(Output::new).transpose()?;
         let merged = Merged::read(&self.logs)?;
-        if let Some(path) = &self.output {
+        let written = output.map_or(Ok(()), |output| {
             let (base, interval) = merged.as_interval();
-            interval_log::write(path, base, &[interval])?;
-        }
+            output.write(&interval_log::contents(base, &[interval])?)
+        });
         let latency = Latency::of(&merged.latency);
         let (files, count) = (self.logs.len(), merged.latency.len());
-        print(&match self.format {
+        let printed = print(&match self.format {
             Format::Text => {
                 let Merged {
                     intervals, length, ..
@@ -57,7 +59,8 @@ impl Merge {
                 });
                 format!("{value:#}\n")
             }
-        })?;
+        });
+        output::all([written, printed])?;
         Ok(ExitCode::SUCCESS)
     }
 }

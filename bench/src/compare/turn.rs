@@ -25,6 +25,9 @@ use crate::report::{IdleLook, Latencies, Round, Transport};
 /// How long a reply may take before the contender has failed.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a server may take to get warm.
+const WARM_UP_LIMIT: Duration = Duration::from_millis(500);
+
 /// What a turn is about.
 #[derive(Clone, Copy)]
 pub(super) struct Turn<'a> {
@@ -140,8 +143,11 @@ impl Turn<'_> {
             connections: work.connections,
             sizes: work.sizes.parse().expect("a preset's sizes"),
             pipeline: work.pipeline,
+            window: load::WINDOW,
             rate: work.rate,
+            arrivals: work.arrivals,
             warmup: Duration::from_secs_f64(work.warmup_seconds),
+            warmup_limit: WARM_UP_LIMIT,
             duration: Duration::from_secs_f64(work.seconds),
             requests: None,
             timeout: TIMEOUT,

@@ -75,8 +75,13 @@ impl Failures {
     }
 
     pub(super) fn count(&mut self, problem: Problem) {
+        self.count_many(1, problem);
+    }
+
+    /// Counts so many that are alike.
+    pub(super) fn count_many(&mut self, count: u64, problem: Problem) {
         let entry = self.0.entry(problem.failure);
-        entry.or_insert((0, problem.detail)).0 += 1;
+        entry.or_insert((0, problem.detail)).0 += count;
     }
 
     pub(super) fn add(&mut self, other: Self) {

@@ -1,175 +1,49 @@
 //! One thread of the load: an epoll loop over its share of the connections.
 
-use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use hdrhistogram::Histogram;
+use fastrand::Rng;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::OwnedFd;
-use rustix::time::{ClockId, clock_gettime};
 
+use super::arrivals::Schedule;
 use super::connection::{Connection, NotConnected};
 use super::failures::{Failure, Failures, Problem};
-use super::{Counts, INTERVAL, Interval, Plan, Shared, Workload, histogram};
+use super::gathered::Gathered;
+use super::outcome::Interval;
+use super::phase::{Phase, Shared};
+use super::plan::{Plan, Workload};
 
-/// Connections that one thread opens at the same time, so that no backlog overflows.
-const OPENING: usize = 64;
+/// How often threads hand over what they have measured.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What epoll can tell apart, and how long it takes until a full backlog has room.
+pub(super) const MOMENT: Duration = Duration::from_millis(1);
+
+/// How often to look for what timed out.
+pub(super) const SWEEP: Duration = Duration::from_millis(100);
 
 /// How long after a failure a connection is opened anew.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// How long after a full backlog.
-const MOMENT: Duration = Duration::from_millis(1);
-
-/// How often to look for what timed out.
-const SWEEP: Duration = Duration::from_millis(100);
 
 /// Before a request is due at least so long, the thread may sleep: epoll tells time in
 /// milliseconds, and to be late would count as the server's latency.
 const SPIN: Duration = Duration::from_millis(2);
 
-/// What one thread contributes to the outcome, beside its intervals.
-pub(super) struct Share {
-    /// How long it measured.
-    pub(super) elapsed: Duration,
-    /// Its processor time meanwhile.
-    pub(super) cpu: Duration,
-    pub(super) failures: Failures,
-    /// Connections that were open when the load began.
-    pub(super) opened: usize,
-}
-
-/// How far a run has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Connections are being opened.
-    Opening,
-    /// Under load, not measured.
-    WarmingUp,
-    /// Under load, since the given time.
-    Measuring(Instant),
-    /// Nothing new begins; what was begun in the given time is still measured.
-    Finishing(Instant, Instant),
-}
-
 /// The place of one connection and of those that follow it.
-struct Slot {
-    connection: Option<Connection>,
+pub(super) struct Slot {
+    pub(super) connection: Option<Connection>,
     /// When to open it anew.
-    retry: Option<Instant>,
-    /// When the requests that it must send in an open loop were due.
-    due: VecDeque<Instant>,
+    pub(super) retry: Option<Instant>,
     /// Where on the tape it begins.
     first: usize,
 }
 
-/// When requests are due in an open loop.
-struct Pace {
-    next: Instant,
-    period: Duration,
-    /// The slot whose turn it is.
-    slot: usize,
-}
-
-struct Generator<'a> {
-    shared: &'a Shared<'a>,
-    epoll: OwnedFd,
-    slots: Vec<Slot>,
-    buf: Box<[u8]>,
-    phase: Phase,
-    pace: Option<Pace>,
-    /// Requests that may still be begun.
-    remaining: u64,
-    swept: Instant,
-    failures: Failures,
-    /// Since when `latency` and `counts` are gathered.
-    gathered: Instant,
-    latency: Histogram<u64>,
-    counts: Counts,
-    intervals: Sender<Interval>,
-}
-
-/// Runs the thread `index` of `threads`.
-pub(super) fn run(
-    shared: &Shared<'_>,
-    index: usize,
-    threads: usize,
-    intervals: Sender<Interval>,
-) -> Result<Share> {
-    let plan = shared.plan;
-    if let Some(processors) = &plan.processors {
-        let pinned = processors.pin();
-        pinned.with_context(|| format!("cannot run on processors {processors}"))?;
-    }
-    let mut generator = Generator::new(shared, index, threads, intervals)?;
-    let opened = generator.open_all(match plan.workload {
-        // The others follow under load.
-        Workload::Churn => 1,
-        _ => generator.slots.len(),
-    })?;
-
-    // All threads begin together.
-    shared.ready.fetch_add(1, Ordering::SeqCst);
-    while shared.ready.load(Ordering::SeqCst) < threads && !generator.is_stopped() {
-        generator.turn(MOMENT)?;
-    }
-    let mut share = Share {
-        elapsed: Duration::ZERO,
-        cpu: Duration::ZERO,
-        failures: Failures::default(),
-        opened,
-    };
-    if opened == 0 {
-        share.failures = generator.failures;
-        return Ok(share);
-    }
-    let start = *shared.start.get_or_init(Instant::now);
-    if !plan.warmup.is_zero() {
-        generator.phase = Phase::WarmingUp;
-        generator.begin(start, index, threads)?;
-        generator.until(start + plan.warmup)?;
-    }
-    if index == 0 {
-        shared.observer.measuring();
-    }
-    let (cpu, measuring) = (thread_cpu(), Instant::now());
-    generator.phase = Phase::Measuring(measuring);
-    generator.gathered = measuring;
-    if plan.warmup.is_zero() {
-        generator.begin(measuring, index, threads)?;
-    }
-    generator.until(start + plan.warmup + plan.duration)?;
-    if plan.requests.is_some() {
-        // The measured time ends with the last reply.
-        generator.finish()?;
-    }
-    share.elapsed = measuring.elapsed();
-    share.cpu = thread_cpu().saturating_sub(cpu);
-    if index == 0 {
-        shared.observer.measured();
-    }
-
-    if plan.workload == Workload::Idle {
-        generator.send_one_each()?;
-    } else {
-        generator.phase = Phase::Finishing(measuring, measuring + share.elapsed);
-    }
-    generator.finish()?;
-    generator.hand_over(Instant::now());
-    share.failures = generator.failures;
-    Ok(share)
-}
-
-fn thread_cpu() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
-}
-
 impl Slot {
-    fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         self.connection
             .as_ref()
             .is_some_and(|connection| connection.greeted)
@@ -181,31 +55,36 @@ impl Slot {
             .as_ref()
             .is_some_and(|connection| connection.blocked)
     }
+}
 
-    /// Whether something is begun, or due, and not answered.
-    fn is_busy(&self, workload: Workload) -> bool {
-        self.connection.as_ref().is_some_and(|connection| {
-            !connection.in_flight.is_empty()
-                || !self.due.is_empty()
-                || workload == Workload::Churn && !connection.greeted
-        })
-    }
+pub(super) struct Generator<'a> {
+    pub(super) shared: &'a Shared<'a>,
+    epoll: OwnedFd,
+    pub(super) slots: Vec<Slot>,
+    buf: Box<[u8]>,
+    pub(super) phase: Phase,
+    /// When requests are due in an open loop.
+    pub(super) schedule: Option<Schedule>,
+    /// Requests that may still be begun.
+    pub(super) remaining: u64,
+    swept: Instant,
+    pub(super) failures: Failures,
+    pub(super) gathered: Gathered,
+    intervals: Sender<Interval>,
 }
 
 impl<'a> Generator<'a> {
-    fn new(
+    /// With so many connections that are to be opened, for the thread `index`.
+    pub(super) fn new(
         shared: &'a Shared<'a>,
         index: usize,
-        threads: usize,
+        connections: usize,
         intervals: Sender<Interval>,
     ) -> Result<Self> {
-        let plan = shared.plan;
-        let connections = share(plan.connections, index, threads);
-        let mut random = fastrand::Rng::with_seed(plan.seed.wrapping_add(index as u64));
+        let mut random = Rng::with_seed(shared.plan.seed.wrapping_add(index as u64));
         let slots = (0..connections).map(|_| Slot {
             connection: None,
             retry: None,
-            due: VecDeque::new(),
             first: random.usize(..shared.tape.len()),
         });
         let now = Instant::now();
@@ -216,162 +95,58 @@ impl<'a> Generator<'a> {
             slots: slots.collect(),
             buf: vec![0; 64 * 1024].into_boxed_slice(),
             phase: Phase::Opening,
-            pace: None,
+            schedule: None,
             remaining: 0,
             swept: now,
             failures: Failures::default(),
-            gathered: now,
-            latency: histogram(),
-            counts: Counts::default(),
+            gathered: Gathered::new(now),
             intervals,
         })
     }
 
-    fn plan(&self) -> &'a Plan {
+    pub(super) fn plan(&self) -> &'a Plan {
         self.shared.plan
     }
 
-    fn is_stopped(&self) -> bool {
-        let Shared { stop, failed, .. } = self.shared;
-        stop.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed)
-    }
-
-    /// Opens the first `count` connections, and waits until each is greeted or has failed. Returns
-    /// how many are greeted.
-    fn open_all(&mut self, count: usize) -> Result<usize> {
-        let (mut opened, mut settled) = (0, 0);
-        while settled < count && !self.is_stopped() {
-            while opened < count && opened - settled < OPENING {
-                self.open(opened)?;
-                opened += 1;
-            }
-            self.turn(MOMENT)?;
-            let is_settled = |slot: &&Slot| slot.is_open() || slot.retry.is_some();
-            // In order, which is how servers greet.
-            settled += self.slots[settled..opened]
-                .iter()
-                .take_while(is_settled)
-                .count();
-        }
-        Ok(self.slots.iter().filter(|slot| slot.is_open()).count())
-    }
-
-    /// Begins the load.
-    fn begin(&mut self, start: Instant, index: usize, threads: usize) -> Result<()> {
-        let plan = self.plan();
-        self.remaining = match plan.requests {
-            Some(requests) => share(requests as usize, index, threads) as u64,
-            None => u64::MAX,
+    /// Whether something is begun, or due, on a connection, and not answered.
+    pub(super) fn is_busy(&self, index: usize) -> bool {
+        let Some(connection) = &self.slots[index].connection else {
+            return false;
         };
-        if let Some(rate) = plan.rate {
-            let period = Duration::from_secs_f64(threads as f64 / rate);
-            self.pace = Some(Pace {
-                next: start + period.mul_f64(index as f64 / threads as f64),
-                period,
-                slot: 0,
-            });
-            return Ok(());
-        }
-        for slot in 0..self.slots.len() {
-            match plan.workload {
-                Workload::RequestReply | Workload::Stream => self.send(slot, start),
-                Workload::Churn if self.remaining == 0 => {}
-                Workload::Churn if self.slots[slot].is_open() => {
-                    self.remaining -= 1;
-                    self.send(slot, start);
-                }
-                Workload::Churn => self.open(slot)?,
-                Workload::Idle => {}
-            }
-        }
-        Ok(())
+        let owes = |schedule: &Schedule| self.remaining > 0 && schedule.owes(index);
+        !connection.in_flight.is_empty()
+            || self.plan().workload == Workload::Churn && !connection.greeted
+            || self.schedule.as_ref().is_some_and(owes)
     }
 
-    /// Goes on until `deadline`, or until there is nothing to go on with.
-    fn until(&mut self, deadline: Instant) -> Result<()> {
-        while !self.is_stopped() && !self.is_used_up() {
+    /// Sends what is due, and handles what happens until `deadline` or until something has
+    /// happened.
+    pub(super) fn step(&mut self, deadline: Instant) -> Result<()> {
+        let now = self.send_due();
+        let next = self.schedule.as_ref().and_then(Schedule::next);
+        let ahead = next.map_or(deadline, |next| next.min(deadline)) - now;
+        self.turn(match next {
+            // Epoll rounds up to milliseconds.
+            Some(_) if ahead < SPIN => Duration::ZERO,
+            Some(_) => ahead - SPIN / 2,
+            None => ahead,
+        })
+    }
+
+    /// Sends what is due in an open loop on connections that have room. Returns the time then.
+    fn send_due(&mut self) -> Instant {
+        loop {
             let now = Instant::now();
-            if now >= deadline {
-                break;
+            let schedule = self.schedule.as_mut().filter(|_| self.remaining > 0);
+            match schedule.and_then(|schedule| schedule.connection_due(now)) {
+                Some(slot) => self.send(slot, now),
+                None => return now,
             }
-            if matches!(self.phase, Phase::Measuring(_)) && now - self.gathered >= INTERVAL {
-                self.hand_over(now);
-            }
-            self.send_due(now);
-            let next = self.pace.as_ref().map_or(deadline, |pace| pace.next);
-            self.turn(timeout(next.min(deadline) - now, self.pace.is_some()))?;
-        }
-        Ok(())
-    }
-
-    /// Whether all requests that may be sent are sent.
-    fn is_used_up(&self) -> bool {
-        self.remaining == 0
-            && self
-                .slots
-                .iter()
-                .all(|slot| !slot.is_busy(self.plan().workload))
-    }
-
-    /// Waits for what has been begun; begins nothing.
-    fn finish(&mut self) -> Result<()> {
-        self.remaining = 0;
-        self.pace = None;
-        let Plan {
-            workload, timeout, ..
-        } = *self.plan();
-        let deadline = Instant::now() + timeout;
-        while !self.is_stopped() && self.slots.iter().any(|slot| slot.is_busy(workload)) {
-            self.turn(SWEEP)?;
-            if Instant::now() >= deadline {
-                self.give_up_due();
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends no more of what an open loop owes, which may be more than there will ever be time for.
-    fn give_up_due(&mut self) {
-        for slot in &mut self.slots {
-            let owed = slot.due.len();
-            if owed > 0 {
-                slot.due.clear();
-                let text = format!("{owed} requests were due that there was no time to send");
-                self.failures.count(Problem::new(Failure::Timeout, text));
-            }
-        }
-    }
-
-    /// Shows of connections that were idle that they live.
-    fn send_one_each(&mut self) -> Result<()> {
-        for slot in 0..self.slots.len() {
-            self.remaining = 1;
-            self.send(slot, Instant::now());
-            // Or thousands of replies would wait in their sockets, and then time out.
-            if slot % OPENING == 0 {
-                self.turn(Duration::ZERO)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends what an open loop owes by now.
-    fn send_due(&mut self, now: Instant) {
-        while let Some(pace) = &mut self.pace
-            && pace.next <= now
-            && self.remaining > 0
-        {
-            self.remaining -= 1;
-            let (slot, due) = (pace.slot, pace.next);
-            pace.next += pace.period;
-            pace.slot = (slot + 1) % self.slots.len();
-            self.slots[slot].due.push_back(due);
-            self.send(slot, now);
         }
     }
 
     /// Waits for events, at most so long, and handles them and what is overdue.
-    fn turn(&mut self, timeout: Duration) -> Result<()> {
+    pub(super) fn turn(&mut self, timeout: Duration) -> Result<()> {
         let mut events = [const {
             Event {
                 flags: EventFlags::empty(),
@@ -389,13 +164,11 @@ impl<'a> Generator<'a> {
             self.handle(event.data.u64() as usize, event.flags)?;
         }
         let now = Instant::now();
-        if now - self.swept
-            >= if self.phase == Phase::Opening {
-                MOMENT
-            } else {
-                SWEEP
-            }
-        {
+        let pause = match self.phase {
+            Phase::Opening => MOMENT,
+            _ => SWEEP,
+        };
+        if now - self.swept >= pause {
             self.swept = now;
             self.sweep(now)?;
         }
@@ -424,30 +197,22 @@ impl<'a> Generator<'a> {
             return Ok(());
         };
         let tape = self.shared.tape;
-        let (latency, counts) = (&mut self.latency, &mut self.counts);
         let phase = self.phase;
+        let gathered = &mut self.gathered;
         let (mut now, mut replies) = (None, 0);
         let received = connection.receive(tape, &mut self.buf, |since| {
             replies += 1;
-            let now = *now.get_or_insert_with(Instant::now);
-            if phase.counts(since) {
-                let passed = now.saturating_duration_since(since);
-                latency.saturating_record(passed.as_nanos() as u64);
-            }
+            gathered.reply(phase, since, *now.get_or_insert_with(Instant::now));
         });
         let now = now.unwrap_or_else(Instant::now);
-        let received = match received {
-            Ok(received) => received,
-            Err(problem) => {
-                self.fail(slot, problem);
-                return Ok(());
-            }
-        };
-        connection.moved = now;
-        if matches!(phase, Phase::Measuring(_)) {
-            counts.completed += replies;
-            counts.received += received as u64;
+        if phase.is_measuring() {
+            gathered.counts.received += received.bytes as u64;
         }
+        if let Err(problem) = received.result {
+            self.fail(slot, problem);
+            return Ok(());
+        }
+        connection.moved = now;
         let unread = connection.unread;
         if self.plan().workload == Workload::Churn && replies > 0 {
             self.slots[slot].connection = None;
@@ -478,8 +243,8 @@ impl<'a> Generator<'a> {
     }
 
     /// Sends what a connection may send, `now`.
-    fn send(&mut self, index: usize, now: Instant) {
-        let plan = self.plan();
+    pub(super) fn send(&mut self, index: usize, now: Instant) {
+        let plan = self.shared.plan;
         let phase = self.phase;
         let slot = &mut self.slots[index];
         let Some(connection) = slot.connection.as_mut().filter(|it| it.greeted) else {
@@ -488,42 +253,55 @@ impl<'a> Generator<'a> {
         if phase == Phase::Opening {
             return;
         }
-        let in_flight = connection.in_flight.len();
-        let room = plan.pipeline.saturating_sub(in_flight);
-        let may = match plan.workload {
-            _ if plan.rate.is_some() => room.min(slot.due.len()),
-            Workload::RequestReply => room,
+        let room = |connection: &Connection| match plan.workload {
+            Workload::RequestReply => plan.pipeline.saturating_sub(connection.in_flight.len()),
             Workload::Stream => usize::MAX,
-            Workload::Churn | Workload::Idle => 1 - in_flight.min(1),
+            Workload::Churn | Workload::Idle => 1 - connection.in_flight.len().min(1),
         };
-        // Otherwise a request counts as soon as it is due, or its connection opened.
-        let counts_now = plan.rate.is_none() && plan.workload != Workload::Churn;
-        let may = match counts_now {
-            true => may.min(usize::try_from(self.remaining).unwrap_or(usize::MAX)),
-            false => may,
+        let mut requests = room(connection);
+        let mut bytes = match plan.workload {
+            Workload::Stream => connection.room_in(plan.window),
+            _ => usize::MAX,
         };
         let opened = connection.opened;
-        let sent = connection.send(self.shared.tape, may, || match plan.workload {
-            Workload::Churn => opened,
-            _ => slot.due.pop_front().unwrap_or(now),
+        let (remaining, gathered) = (&mut self.remaining, &mut self.gathered);
+        let schedule = &mut self.schedule;
+        let sent = connection.send(self.shared.tape, |length| {
+            let is_opening_counted = plan.workload == Workload::Churn;
+            if requests == 0 || bytes == 0 || *remaining == 0 && !is_opening_counted {
+                return None;
+            }
+            let since = match schedule {
+                Some(schedule) => {
+                    let due = schedule.take(index, now)?;
+                    gathered.sends(phase, due, now);
+                    due.since
+                }
+                // Its connection was what it began with.
+                None if is_opening_counted => opened,
+                None => now,
+            };
+            requests -= 1;
+            bytes = bytes.saturating_sub(length);
+            *remaining -= u64::from(!is_opening_counted);
+            Some(since)
         });
-        if counts_now {
-            let begun = connection.in_flight.len() - in_flight;
-            self.remaining -= begun as u64;
+        if let Some(schedule) = schedule {
+            schedule.set_room(index, room(connection) > 0 && !connection.blocked);
         }
         let sent = match sent {
             Ok(sent) => sent,
             Err(problem) => return self.fail(index, problem),
         };
-        if matches!(phase, Phase::Measuring(_)) {
-            self.counts.sent += sent as u64;
+        if phase.is_measuring() {
+            gathered.counts.sent += sent as u64;
         }
         if connection.blocked {
             self.report_again(index);
         }
     }
 
-    fn open(&mut self, index: usize) -> Result<()> {
+    pub(super) fn open(&mut self, index: usize) -> Result<()> {
         let now = Instant::now();
         let slot = &mut self.slots[index];
         slot.retry = None;
@@ -548,83 +326,72 @@ impl<'a> Generator<'a> {
         Ok(())
     }
 
-    fn fail(&mut self, slot: usize, problem: Problem) {
+    pub(super) fn fail(&mut self, index: usize, problem: Problem) {
         self.failures.count(problem);
-        let slot = &mut self.slots[slot];
-        // What it owed is lost with it; what is due goes to the connection that follows.
-        slot.connection = None;
+        let slot = &mut self.slots[index];
+        // What was in flight is lost with it; what is due goes to the connection that follows.
+        if let Some(connection) = slot.connection.take() {
+            connection.abort();
+        }
         slot.retry = Some(Instant::now() + PAUSE);
+        if let Some(schedule) = &mut self.schedule {
+            schedule.set_room(index, false);
+        }
     }
 
     /// Opens anew what is to be opened anew, ends what has taken too long.
     fn sweep(&mut self, now: Instant) -> Result<()> {
-        let may_open = self.phase == Phase::Opening || self.remaining > 0;
+        let may_open = match self.phase {
+            Phase::Opening => true,
+            Phase::WarmingUp | Phase::Measuring(_) => self.remaining > 0,
+            Phase::Finishing(..) => false,
+        };
         for index in 0..self.slots.len() {
             let slot = &self.slots[index];
             if slot.retry.is_some_and(|at| at <= now) && may_open {
                 self.open(index)?;
                 continue;
             }
-            let Some(connection) = &slot.connection else {
-                continue;
-            };
-            let since = match connection.in_flight.front() {
-                Some(&since) => since.max(connection.moved),
-                None if connection.greeted => continue,
-                None => connection.opened,
-            };
-            let quiet = now.saturating_duration_since(since);
-            if quiet > self.plan().timeout {
-                let waiting = connection.describe(self.shared.tape);
-                let text = format!("nothing for {:.1} s {waiting}", quiet.as_secs_f64());
+            let overdue = slot.connection.as_ref().and_then(|connection| {
+                let quiet = connection.quiet(now)?;
+                (quiet > self.plan().timeout).then(|| {
+                    let waiting = connection.describe(self.shared.tape);
+                    format!("nothing for {:.1} s {waiting}", quiet.as_secs_f64())
+                })
+            });
+            if let Some(text) = overdue {
                 self.fail(index, Problem::new(Failure::Timeout, text));
             }
         }
         Ok(())
     }
 
-    /// Hands over what has been gathered until `now`.
-    fn hand_over(&mut self, now: Instant) {
-        let measuring = match self.phase {
-            Phase::Measuring(since) | Phase::Finishing(since, _) => since,
-            Phase::Opening | Phase::WarmingUp => now,
-        };
-        let interval = Interval {
-            start: self.gathered - measuring,
-            length: now.saturating_duration_since(self.gathered),
-            latency: self.latency.clone(),
-            counts: self.counts,
-        };
-        self.latency.reset();
-        self.counts = Counts::default();
-        self.gathered = now;
-        // Whoever listens lives as long as the threads do.
-        let _ = self.intervals.send(interval);
-    }
-}
-
-impl Phase {
-    /// Whether the latency of a request that counts from `since` is measured.
-    fn counts(self, since: Instant) -> bool {
-        match self {
-            Self::Opening | Self::WarmingUp => false,
-            Self::Measuring(start) => since >= start,
-            Self::Finishing(start, end) => (start..end).contains(&since),
+    /// Waits no longer for what is not answered, sends no more of what is due.
+    pub(super) fn give_up(&mut self) {
+        for index in 0..self.slots.len() {
+            let is_churn = self.plan().workload == Workload::Churn;
+            if let Some(connection) = &self.slots[index].connection
+                && (!connection.in_flight.is_empty() || is_churn && !connection.greeted)
+            {
+                let waiting = connection.describe(self.shared.tape);
+                let text = format!("given up {waiting}, as time was over");
+                self.fail(index, Problem::new(Failure::Timeout, text));
+            }
         }
+        if let Some(schedule) = &mut self.schedule {
+            let owed = schedule.owed().min(self.remaining);
+            if owed > 0 {
+                let text = format!("{owed} requests were due that there was no time to send");
+                self.failures
+                    .count_many(owed, Problem::new(Failure::Timeout, text));
+            }
+        }
+        self.remaining = 0;
     }
-}
 
-/// What one thread of `threads` gets of `total`.
-fn share(total: usize, index: usize, threads: usize) -> usize {
-    total / threads + usize::from(index < total % threads)
-}
-
-/// How long to wait for events if something is to be done in `ahead`.
-fn timeout(ahead: Duration, is_paced: bool) -> Duration {
-    match is_paced {
-        // Epoll rounds up to milliseconds.
-        true if ahead < SPIN => Duration::ZERO,
-        true => ahead - SPIN / 2,
-        false => ahead,
+    /// Hands over what has been gathered until `now` in a run that is measured since `start`.
+    pub(super) fn hand_over(&mut self, start: Instant, now: Instant) {
+        // Whoever listens lives as long as the threads do.
+        let _ = self.intervals.send(self.gathered.interval(start, now));
     }
 }

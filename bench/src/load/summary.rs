@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, Outcome, Plan, Workload};
+use super::{Arrivals, Failure, Outcome, Plan, Spacing, Workload};
 
 /// Latencies in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -110,8 +110,16 @@ pub struct Summary {
     pub sizes: String,
     /// Requests that a connection might have in flight.
     pub pipeline: usize,
+    /// Bytes that a connection of a stream might have unanswered.
+    pub window: Option<usize>,
     /// Requests per second asked for (open loop).
     pub rate: Option<f64>,
+    /// How they were to be spread over time.
+    pub arrivals: Option<Arrivals>,
+    /// How long it went on in seconds before it was measured.
+    pub warmup_seconds: f64,
+    /// Whether throughput had settled by then.
+    pub settled: bool,
     /// Measured time in seconds, without warm-up.
     pub seconds: f64,
     /// Whether it was ended before its time.
@@ -120,12 +128,19 @@ pub struct Summary {
     pub requests: u64,
     /// Requests answered per second.
     pub requests_per_second: f64,
+    /// Requests of that time that were answered after it: they are among the latencies, and not
+    /// among the requests.
+    pub answered_later: u64,
     /// Bytes sent in that time.
     pub bytes_sent: u64,
     /// Bytes received in that time.
     pub bytes_received: u64,
     /// Latencies; in an open loop from when requests were due.
     pub latency_us: Option<Latency>,
+    /// How late the client was in an open loop to send what was due and had room.
+    pub lateness_us: Option<Latency>,
+    /// Times between requests in an open loop.
+    pub spacing: Option<Spacing>,
     /// Processor time that the client took per request, in microseconds.
     pub client_cpu_us_per_request: f64,
     /// The part of the measured time that the client's threads were running.
@@ -148,14 +163,21 @@ impl Summary {
             connections: plan.connections,
             sizes: plan.sizes.to_string(),
             pipeline: plan.pipeline,
+            window: (plan.workload == Workload::Stream).then_some(plan.window),
             rate: plan.rate,
+            arrivals: plan.rate.and(Some(plan.arrivals)),
+            warmup_seconds: outcome.warmup.as_secs_f64(),
+            settled: outcome.settled,
             seconds,
             interrupted: outcome.interrupted,
             requests: outcome.counts.completed,
             requests_per_second: outcome.throughput(),
+            answered_later: outcome.answered_later,
             bytes_sent: outcome.counts.sent,
             bytes_received: outcome.counts.received,
             latency_us: Latency::of(&outcome.latency),
+            lateness_us: Latency::of(&outcome.lateness),
+            spacing: outcome.spacing,
             client_cpu_us_per_request: cpu * 1e6 / outcome.counts.completed.max(1) as f64,
             client_busy: cpu / (seconds * threads as f64).max(1e-9),
             threads,
@@ -193,8 +215,8 @@ impl fmt::Display for Summary {
                 if self.pipeline > 1 {
                     write!(f, ", {} in flight on each", self.pipeline)?;
                 }
-                if let Some(rate) = self.rate {
-                    write!(f, ", {} due per second", thousands(rate))?;
+                if let Some((rate, arrivals)) = self.rate.zip(self.arrivals) {
+                    write!(f, ", {} due per second, {arrivals}", thousands(rate))?;
                 }
             }
             Workload::Stream | Workload::Churn => write!(f, ", messages of {sizes} bytes")?,
@@ -205,7 +227,12 @@ impl fmt::Display for Summary {
         } else {
             ""
         };
-        writeln!(f, "\nmeasured   {:.2} s{cut}", self.seconds)?;
+        let cold = if self.settled {
+            ""
+        } else {
+            ", while throughput was still changing"
+        };
+        writeln!(f, "\nmeasured   {:.2} s{cold}{cut}", self.seconds)?;
         writeln!(
             f,
             "requests   {} ({} per second), every reply verified",
@@ -221,6 +248,17 @@ impl fmt::Display for Summary {
         )?;
         if let Some(latency) = &self.latency_us {
             writeln!(f, "latency    {latency}")?;
+        }
+        // Otherwise the two lines above speak of the same requests, or nearly.
+        if self.answered_later > self.requests / 100 {
+            let later = thousands(self.answered_later as f64);
+            writeln!(
+                f,
+                "           {later} of these answered after the measured time"
+            )?;
+        }
+        if let Some(lateness) = &self.lateness_us {
+            writeln!(f, "lateness   {lateness}")?;
         }
         let threads = match self.threads {
             1 => "its thread".to_owned(),

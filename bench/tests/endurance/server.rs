@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ringlab::endpoint::Endpoint;
 use ringlab::engine::Engine;
-use ringlab_bench::load::{Plan, Workload};
+use ringlab_bench::load::{Arrivals, Plan, WINDOW, Workload};
 use ringlab_bench::tape::Mix;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -167,8 +167,11 @@ pub(crate) fn plan(target: &Endpoint, workload: Workload, duration: Duration) ->
         connections: 16,
         sizes: Mix::of(32),
         pipeline: 1,
+        window: WINDOW,
         rate: None,
+        arrivals: Arrivals::Exponential,
         warmup: Duration::ZERO,
+        warmup_limit: Duration::ZERO,
         duration,
         requests: None,
         timeout: PATIENCE,
