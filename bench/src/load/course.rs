@@ -159,11 +159,11 @@ impl Generator<'_> {
             match plan.workload {
                 Workload::RequestReply | Workload::Stream => self.send(slot, start),
                 Workload::Churn if self.remaining == 0 => {}
-                Workload::Churn if self.slots[slot].is_open() => {
-                    self.remaining -= 1;
-                    self.send(slot, start);
+                Workload::Churn => {
+                    // Whole conversations count: one that is open has shown that there is a server.
+                    self.slots[slot].connection = None;
+                    self.open(slot)?;
                 }
-                Workload::Churn => self.open(slot)?,
                 Workload::Idle => {}
             }
         }

@@ -366,27 +366,25 @@ impl<'a> Generator<'a> {
         Ok(())
     }
 
-    /// Waits no longer for what is not answered, sends no more of what is due.
+    /// Sends no more of what is due, waits no longer for what is not answered.
     pub(super) fn give_up(&mut self) {
+        let owed = self.schedule.as_ref().map_or(0, Schedule::owed);
+        let owed = owed.min(self.remaining);
+        if owed > 0 {
+            let text = format!("{owed} requests were due that there was no time to send");
+            let problem = Problem::new(Failure::Timeout, text);
+            self.failures.count_many(owed, problem);
+        }
+        self.remaining = 0;
         for index in 0..self.slots.len() {
-            let is_churn = self.plan().workload == Workload::Churn;
-            if let Some(connection) = &self.slots[index].connection
-                && (!connection.in_flight.is_empty() || is_churn && !connection.greeted)
+            if self.is_busy(index)
+                && let Some(connection) = &self.slots[index].connection
             {
                 let waiting = connection.describe(self.shared.tape);
                 let text = format!("given up {waiting}, as time was over");
                 self.fail(index, Problem::new(Failure::Timeout, text));
             }
         }
-        if let Some(schedule) = &mut self.schedule {
-            let owed = schedule.owed().min(self.remaining);
-            if owed > 0 {
-                let text = format!("{owed} requests were due that there was no time to send");
-                self.failures
-                    .count_many(owed, Problem::new(Failure::Timeout, text));
-            }
-        }
-        self.remaining = 0;
     }
 
     /// Hands over what has been gathered until `now` in a run that is measured since `start`.

@@ -248,6 +248,8 @@ impl fmt::Display for Summary {
         )?;
         if let Some(latency) = &self.latency_us {
             writeln!(f, "latency    {latency}")?;
+        } else if self.requests > 0 {
+            writeln!(f, "latency    none: what was answered had been sent before")?;
         }
         // Otherwise the two lines above speak of the same requests, or nearly.
         if self.answered_later > self.requests / 100 {

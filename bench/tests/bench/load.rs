@@ -327,7 +327,7 @@ fn an_interrupted_load_tells_what_it_has_measured() {
 }
 
 /// Waits until somebody else is connected to a server.
-fn wait_for_connections(endpoint: &str) {
+pub(crate) fn wait_for_connections(endpoint: &str) {
     let port: u16 = endpoint.rsplit(':').next().unwrap().parse().unwrap();
     let remote = format!(":{port:04X} 01 ");
     support::wait_until("it is connected", || {

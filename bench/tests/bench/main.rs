@@ -7,8 +7,10 @@ mod compare;
 mod faulty;
 mod labour;
 mod load;
+mod odd;
 mod page;
 mod paths;
+mod results;
 mod support;
 
 use std::env;
@@ -33,6 +35,8 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(2);
     let trials = [
         load::trials(),
+        odd::trials(),
+        results::trials(),
         compare::trials(),
         paths::trials(),
         page::trials(),
