@@ -1,18 +1,22 @@
 //! Where to listen: a TCP address or a Unix socket; how it is written, bound and given back.
 
+use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Shutdown as Direction, SocketAddr};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::io::Errno;
+use rustix::process::umask;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
@@ -196,13 +200,8 @@ fn listen_unix(path: &Path, mode: u32) -> Result<Listening> {
     // same moment could do the same and remove what this one has just bound.
     let _lock = lock_directory_of(path)?;
     remove_if_stale(path, &address)?;
-    socket.bind(&address)?;
+    bind_with_mode(&socket, &address, mode)?;
     let file = SocketFile::of(path)?;
-    // In between, because bind(2) makes the file as wide as the umask lets it, and until listen(2)
-    // connections are refused whatever its mode. A narrower umask would do it as well, but is one
-    // for all threads.
-    fs::set_permissions(path, Permissions::from_mode(mode))
-        .context("cannot set the mode of the socket file")?;
     socket.listen(BACKLOG)?;
     Ok(Listening {
         socket,
@@ -210,6 +209,20 @@ fn listen_unix(path: &Path, mode: u32) -> Result<Listening> {
         inherited: false,
         file: Some(file),
     })
+}
+
+/// Binds a Unix socket, whose file bind(2) makes with every right that the umask leaves.
+///
+/// To change the mode afterwards would follow a link that somebody has put in the file's place
+/// meanwhile, to a file of their choice. The umask is one for all threads: this holds others up who
+/// bind, and a file that anybody else makes at this moment has no more rights than the socket.
+fn bind_with_mode(socket: &Socket, address: &SockAddr, mode: u32) -> io::Result<()> {
+    static UMASK: Mutex<()> = Mutex::new(());
+    let _guard = UMASK.lock().unwrap_or_else(PoisonError::into_inner);
+    let former = umask(Mode::from_bits_truncate(!mode & 0o777));
+    let bound = socket.bind(address);
+    umask(former);
+    bound
 }
 
 fn is_in_use(error: &anyhow::Error) -> bool {
@@ -220,24 +233,43 @@ fn is_in_use(error: &anyhow::Error) -> bool {
 
 /// Holds the lock until dropped. Anyone who may read the directory can lock it, so the wait for
 /// it is short.
-fn lock_directory_of(path: &Path) -> Result<File> {
+///
+/// `None` where it cannot be had: some file systems know no locks (NFS without its lock manager,
+/// 9p, virtiofs), some directories may be written but not read. The lock is for two servers that
+/// start at the same moment; a single one is no worse off without it.
+fn lock_directory_of(path: &Path) -> Result<Option<File>> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let directory = File::open(directory)
-        .with_context(|| format!("cannot open the directory {}", directory.display()))?;
+    let without = |error: io::Error| {
+        tracing::warn!(
+            directory = %directory.display(),
+            %error,
+            "cannot lock the directory: start no two servers on this socket at the same time"
+        );
+        Ok(None)
+    };
+    let file = match File::open(directory) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return without(error),
+        Err(error) => {
+            return Err(error)
+                .with_context(|| format!("cannot open the directory {}", directory.display()));
+        }
+    };
     let deadline = Instant::now() + LOCK_PATIENCE;
-    while let Err(error) = flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-        if error != Errno::WOULDBLOCK {
-            return Err(error).context("cannot lock the directory");
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(file)),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+            Err(error) => return without(error.into()),
         }
         if Instant::now() >= deadline {
             bail!("another program holds a lock on the directory; see lslocks(8) for which");
         }
         thread::sleep(Duration::from_millis(10));
     }
-    Ok(directory)
 }
 
 /// Removes the socket file that a server which did not exit cleanly left behind.
@@ -255,12 +287,42 @@ fn remove_if_stale(path: &Path, address: &SockAddr) -> Result<()> {
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     probe.set_nonblocking(true)?;
     match probe.connect(address) {
+        // Somebody has bound it who may listen yet: two servers that start at once, one of which
+        // knows nothing of the lock.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_bound(path) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).context("cannot remove the stale socket file")
         }
         // Left to bind(2), which says what is the matter.
         _ => Ok(()),
     }
+}
+
+/// Whether a process has a socket bound to `path` that may listen, or could, as far as can be seen:
+/// the kernel tells the paths of its network namespace in the words of those who bound them.
+fn is_bound(path: &Path) -> bool {
+    let whole = fs::canonicalize(path);
+    let is_it = |found: &Path| found == path || whole.as_ref().is_ok_and(|whole| found == whole);
+    let sockets = fs::read("/proc/net/unix").unwrap_or_default();
+    sockets
+        .split(|&byte| byte == b'\n')
+        .filter_map(path_of_unconnected)
+        .any(is_it)
+}
+
+/// The path in a line of /proc/net/unix, of a socket that is not a connection: those keep the path
+/// of the listener that they were accepted from. See `proc_net(5)`.
+fn path_of_unconnected(line: &[u8]) -> Option<&Path> {
+    // SS_UNCONNECTED of the kernel's uapi/linux/net.h.
+    const UNCONNECTED: &[u8] = b"01";
+    // Number, reference count, protocol, flags, type, state; then the inode, which is padded.
+    let mut columns = line.splitn(7, |&byte| byte == b' ');
+    if columns.nth(5)? != UNCONNECTED {
+        return None;
+    }
+    let rest = columns.next()?.trim_ascii_start();
+    let space = rest.iter().position(|&byte| byte == b' ')?;
+    Some(Path::new(OsStr::from_bytes(&rest[space + 1..])))
 }
 
 /// The file of a Unix socket that this process bound.

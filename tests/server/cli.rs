@@ -159,14 +159,16 @@ fn unix_sockets_have_the_mode_asked_for() {
     }
 }
 
-/// Runs `start` where the kernel answers io_uring_setup(2) with `errno`, as under the seccomp
-/// profile of a container. A filter applies to the thread that installs it and to what that
-/// thread starts.
-fn without_io_uring<T: Send>(errno: u32, start: impl FnOnce() -> T + Send) -> T {
-    /// The number of io_uring_setup(2), the same on all architectures.
-    const IO_URING_SETUP: i64 = 425;
+/// Runs `start` where the kernel answers the system calls with these numbers with `errno`, as under
+/// the seccomp profile of a container. A filter applies to the thread that installs it and to what
+/// that thread starts.
+pub(crate) fn with_failing<T: Send>(
+    calls: &[i64],
+    errno: u32,
+    start: impl FnOnce() -> T + Send,
+) -> T {
     let filter = SeccompFilter::new(
-        [(IO_URING_SETUP, Vec::new())].into(),
+        calls.iter().map(|&call| (call, Vec::new())).collect(),
         SeccompAction::Allow,
         SeccompAction::Errno(errno),
         TargetArch::try_from(std::env::consts::ARCH).expect("an architecture with seccomp"),
@@ -179,6 +181,10 @@ fn without_io_uring<T: Send>(errno: u32, start: impl FnOnce() -> T + Send) -> T 
         });
         filtered.join().expect("it does not panic")
     })
+}
+
+fn without_io_uring<T: Send>(errno: u32, start: impl FnOnce() -> T + Send) -> T {
+    with_failing(&[libc::SYS_io_uring_setup], errno, start)
 }
 
 fn expect_explanation(errno: u32, cause: &str) {

@@ -14,6 +14,7 @@ mod metrics;
 mod row;
 mod service_manager;
 mod support;
+mod unix_sockets;
 mod uring;
 
 use std::process::ExitCode;
@@ -118,6 +119,7 @@ fn main() -> ExitCode {
     support::raise_descriptor_limit();
     let mut trials = cli::trials();
     trials.extend(service_manager::trials());
+    trials.extend(unix_sockets::trials());
     #[cfg(feature = "metrics")]
     trials.extend(metrics::trials());
     for row in rows() {
