@@ -4,10 +4,15 @@
 //! Without one, nothing of this happens.
 
 use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use listenfd::ListenFd;
-use sd_notify::NotifyState;
 use socket2::Socket;
 
 use crate::endpoint::Endpoint;
@@ -60,21 +65,49 @@ pub fn passed_socket() -> Result<Option<Socket>> {
     Ok(Some(socket))
 }
 
+/// How long a service manager may take to make room for a notification.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Clients can connect.
 pub fn ready(engine: Engine, endpoint: &Endpoint) {
-    let status = format!("{engine} serves on {endpoint}");
-    notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    notify(&format!(
+        "READY=1\nSTATUS={engine} serves on {}\n",
+        // A path may have anything in it, and a line is an assignment.
+        endpoint.to_string().escape_debug()
+    ));
 }
 
 /// The drain has begun, with so many connections open.
 pub fn stopping(open: usize) {
-    let status = format!("draining, {open} connections open");
-    notify(&[NotifyState::Stopping, NotifyState::Status(&status)]);
+    notify(&format!(
+        "STOPPING=1\nSTATUS=draining, {open} connections open\n"
+    ));
 }
 
 /// See `sd_notify(3)`; NOTIFY_SOCKET says where to.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+fn notify(assignments: &str) {
+    if let Some(socket) = env::var_os("NOTIFY_SOCKET")
+        && let Err(error) = send(&socket, assignments.as_bytes())
+    {
         tracing::warn!(%error, "cannot notify the service manager");
     }
+}
+
+/// Sends a datagram to a path or, behind an `@`, to a name in the abstract namespace of `unix(7)`,
+/// which containers can be given where they see no common path.
+fn send(socket: &OsStr, message: &[u8]) -> io::Result<()> {
+    let address = match socket.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        [b'/', ..] => SocketAddr::from_pathname(socket)?,
+        _ => {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "NOTIFY_SOCKET is neither an absolute path nor @NAME",
+            ));
+        }
+    };
+    let sender = UnixDatagram::unbound()?;
+    sender.set_write_timeout(Some(PATIENCE))?;
+    sender.send_to_addr(message, &address)?;
+    Ok(())
 }

@@ -192,14 +192,24 @@ fn notifications() {
     let directory = tempfile::tempdir().expect("a directory for the socket");
     let path = directory.path().join("notify");
     let inbox = UnixDatagram::bind(&path).expect("a socket of its own");
+    expect_notifications(&inbox, path.to_str().expect("a path of this test"));
+
+    // As systemd gives it to a container.
+    let name = format!("ringlab-test-notify-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).expect("a short name");
+    let inbox = UnixDatagram::bind_addr(&address).expect("a name of its own");
+    expect_notifications(&inbox, &format!("@{name}"));
+}
+
+fn expect_notifications(inbox: &UnixDatagram, socket: &str) {
     inbox.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let receive = || {
         let mut message = [0; 4096];
-        let received = retry_on_intr(|| rustix::io::read(&inbox, &mut message[..]));
+        let received = retry_on_intr(|| rustix::io::read(inbox, &mut message[..]));
         let length = received.expect("a notification");
         String::from_utf8_lossy(&message[..length]).into_owned()
     };
-    let server = Server::spawn(ringlab().env("NOTIFY_SOCKET", &path).args([
+    let server = Server::spawn(ringlab().env("NOTIFY_SOCKET", socket).args([
         "serve",
         "--engine",
         "threads",
@@ -220,12 +230,19 @@ fn notifications() {
 
 fn nobody_to_notify() {
     let directory = tempfile::tempdir().expect("a directory for the socket");
-    let server = Server::spawn(
-        ringlab()
-            .env("NOTIFY_SOCKET", directory.path().join("notify"))
-            .args(["serve", "--engine", "threads", "--listen", "127.0.0.1:0"]),
-    );
-    server.greeted().round_trip();
-    let log = server.stop().log;
-    assert!(log.contains("cannot notify the service manager"), "{log}");
+    let path = directory.path().join("notify");
+    let path = path.to_str().expect("a path of this test");
+    let long = format!("@{}", "x".repeat(200));
+    for socket in [path, "@ringlab-test-nobody", &long, "relative", "@", ""] {
+        let server = Server::spawn(ringlab().env("NOTIFY_SOCKET", socket).args([
+            "serve",
+            "--engine",
+            "threads",
+            "--listen",
+            "127.0.0.1:0",
+        ]));
+        server.greeted().round_trip();
+        let log = server.stop().log;
+        assert!(log.contains("cannot notify the service manager"), "{log}");
+    }
 }
