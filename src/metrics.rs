@@ -23,7 +23,7 @@ use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{self, Runtime};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio::time;
 
 use crate::address::Address;
@@ -111,7 +111,7 @@ impl Exporter {
 }
 
 async fn accept(listener: TcpListener, engine: Engine, crew: Arc<[Counters]>) {
-    let mut scrapers = VecDeque::<AbortHandle>::new();
+    let mut scrapers = VecDeque::<JoinHandle<()>>::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             time::sleep(PAUSE).await;
@@ -122,12 +122,14 @@ async fn accept(listener: TcpListener, engine: Engine, crew: Arc<[Counters]>) {
             && let Some(oldest) = scrapers.pop_front()
         {
             oldest.abort();
+            // Only then is it gone, with its socket; and the others have had their turn meanwhile.
+            let _ = oldest.await;
         }
         let serve = serve(stream, engine, Arc::clone(&crew));
         // Too late, malformed, gone: whatever it is, the connection is closed.
-        scrapers.push_back(
-            tokio::spawn(async { _ = time::timeout(PATIENCE, serve).await }).abort_handle(),
-        );
+        scrapers.push_back(tokio::spawn(async {
+            _ = time::timeout(PATIENCE, serve).await;
+        }));
     }
 }
 
@@ -151,10 +153,10 @@ fn answer(request: &Request<Incoming>, engine: Engine, crew: &[Counters]) -> Res
     if request.uri().path() != "/metrics" {
         *answer.status_mut() = StatusCode::NOT_FOUND;
         "metrics are at /metrics\n".clone_into(answer.body_mut());
-    } else if request.method() != Method::GET {
+    } else if ![Method::GET, Method::HEAD].contains(request.method()) {
         *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-        let get = HeaderValue::from_static("GET");
-        answer.headers_mut().insert(ALLOW, get);
+        let allowed = HeaderValue::from_static("GET, HEAD");
+        answer.headers_mut().insert(ALLOW, allowed);
     } else if let Ok(text) = TextEncoder::new().encode_to_string(&families(engine, crew)) {
         let format = HeaderValue::from_static(prometheus::TEXT_FORMAT);
         answer.headers_mut().insert(CONTENT_TYPE, format);

@@ -19,7 +19,7 @@ pub(crate) fn a_log_that_nobody_reads_holds_up_nobody(row: &Row) {
         writer.write_all(&line).expect("it has room");
         noise.extend(line);
     }
-    let server = Server::start_with_log(row, writer);
+    let server = Server::start_with_log(row, writer, &[]);
     for _ in 0..4 {
         server.greeted().reset();
         server.greeted().round_trip();

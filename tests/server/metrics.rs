@@ -7,6 +7,7 @@ use std::thread;
 
 use libtest_mimic::Trial;
 use ringlab::engine::Engine;
+use rustix::process::Signal;
 
 use crate::cli::{run, stderr};
 use crate::row::{self, Row};
@@ -27,8 +28,14 @@ const NAMES: [(&str, &str); 10] = [
 ];
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let cases: [(&str, fn()); 3] = [
+    let cases: [(&str, fn()); 6] = [
         ("only_get_metrics_is_served", only_get_metrics_is_served),
+        ("head_is_get_without_the_body", head_is_get_without_the_body),
+        (
+            "floods_take_no_more_descriptors_than_their_own",
+            floods_take_no_more_descriptors_than_their_own,
+        ),
+        ("names_are_looked_up", names_are_looked_up),
         (
             "addresses_that_cannot_be_had_are_explained",
             addresses_that_cannot_be_had_are_explained,
@@ -243,17 +250,63 @@ fn only_get_metrics_is_served() {
         ("GET /metrics/", "404 not found"),
         ("POST /", "404 not found"),
         ("POST /metrics", "405 method not allowed"),
-        ("HEAD /metrics", "405 method not allowed"),
+        ("HEAD /", "404 not found"),
         ("GET /metrics\r\nx", "400 bad request"),
     ] {
         let (head, _) = ask(address, request);
         assert!(head.starts_with(&format!("http/1.1 {status}")), "{head}");
-        let allows = head.contains("\r\nallow: get");
+        let allows = head.contains("\r\nallow: get, head");
         assert_eq!(allows, status.starts_with("405"), "{head}");
     }
     let headers = "x: y\r\n".repeat(200);
     let (head, _) = ask(address, &format!("GET /metrics HTTP/1.1\r\n{headers}x:"));
     assert!(head.starts_with("http/1.1 431 "), "{head}");
+    server.stop();
+}
+
+fn head_is_get_without_the_body() {
+    let server = server();
+    let address = address(&server);
+    // Nothing happens between the two, so that they are equally long.
+    let (get, text) = ask(address, "GET /metrics");
+    let (head, body) = ask(address, "HEAD /metrics");
+    assert_eq!(body, "");
+    let without_date = |head: &str| -> Vec<_> {
+        let lines = head.lines().filter(|line| !line.starts_with("date:"));
+        lines.map(str::to_owned).collect()
+    };
+    assert_eq!(without_date(&head), without_date(&get));
+    let length = format!("content-length: {}", text.len());
+    assert!(head.lines().any(|line| line == length), "{head}");
+    server.stop();
+}
+
+/// A flood is accepted piece by piece: it takes no descriptor that was set aside for others.
+fn floods_take_no_more_descriptors_than_their_own() {
+    let server = server();
+    let address = address(&server);
+    scrape(address);
+    // The kernel makes room for 256 descriptors first. A flood on top of these would need more.
+    let mut clients: Vec<_> = (0..200).map(|_| server.greeted()).collect();
+    let before = server.most_descriptors();
+    server.signal(Signal::STOP);
+    // As many as the backlog holds.
+    let flood: Vec<_> = (0..120).map(|_| connect(address)).collect();
+    server.signal(Signal::CONT);
+    clients.iter_mut().for_each(Client::round_trip);
+    scrape(address);
+    assert_eq!(server.most_descriptors(), before);
+    drop((flood, clients));
+    scrape(address);
+    server.stop();
+}
+
+fn names_are_looked_up() {
+    let mut command = ringlab();
+    command.args(["serve", "--engine", "threads", "--listen", "127.0.0.1:0"]);
+    // Every resolver knows the address as a name.
+    let server = Server::spawn(command.args(["--metrics", "127.1:0"]));
+    scrape(address(&server));
     server.stop();
 }
 

@@ -87,12 +87,12 @@ impl Server {
     }
 
     /// Starts it with a log that goes elsewhere than to the test.
-    pub(crate) fn start_with_log(row: &Row, log: impl Into<Stdio>) -> Self {
+    pub(crate) fn start_with_log(row: &Row, log: impl Into<Stdio>, args: &[&str]) -> Self {
         Self::spawn(
             Command::new("sh")
                 .args(["-c", "exec \"$0\" \"$@\" 2>&0 </dev/null"])
                 .arg(env!("CARGO_BIN_EXE_ringlab"))
-                .args(serve_args(row, "127.0.0.1:0", &[]))
+                .args(serve_args(row, "127.0.0.1:0", args))
                 .env_remove("RUST_LOG")
                 .stdin(log),
         )
@@ -100,6 +100,11 @@ impl Server {
 
     /// Runs `command` and waits for its first line.
     pub(crate) fn spawn(command: &mut Command) -> Self {
+        Self::try_spawn(command).unwrap_or_else(|exit| panic!("it exits: {exit:?}"))
+    }
+
+    /// The same of one that may exit instead.
+    pub(crate) fn try_spawn(command: &mut Command) -> Result<Self, Exit> {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -113,16 +118,20 @@ impl Server {
             .strip_prefix("listening on ")
             .and_then(|endpoint| endpoint.strip_suffix('\n'));
         let Some(endpoint) = endpoint else {
-            let _ = child.kill();
-            let _ = child.wait();
-            panic!("the first line is {line:?}, log:\n{}", log.finish());
+            if !line.is_empty() {
+                let _ = child.kill();
+            }
+            let code = child.wait().expect("the server can be waited for").code();
+            let log = log.finish();
+            assert_eq!(line, "", "the first line, log:\n{log}");
+            return Err(Exit { code, log });
         };
-        Self {
+        Ok(Self {
             endpoint: endpoint.parse().expect("it announces an endpoint"),
             child,
             stdout,
             log,
-        }
+        })
     }
 
     /// Connects; whether the server accepts is another question.
@@ -211,6 +220,13 @@ impl Server {
         fs::read_dir(path).expect("the server still runs").count()
     }
 
+    /// How many descriptors the server has had room for at once: the kernel makes more when they
+    /// are needed, in steps, and never takes it back.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn most_descriptors(&self) -> usize {
+        self.status("FDSize:")
+    }
+
     /// Waits until every connection is closed, and as many descriptors are open as were `before`.
     pub(crate) fn wait_for_descriptors(&self, before: usize) {
         wait_until(&format!("{before} descriptors are open again"), || {
@@ -223,13 +239,17 @@ impl Server {
 
     /// The server's own memory now, in bytes: resident and not backed by a file.
     pub(crate) fn memory(&self) -> usize {
+        self.status("RssAnon:") * 1024
+    }
+
+    /// A number in `proc_pid_status(5)`.
+    fn status(&self, name: &str) -> usize {
         let path = format!("/proc/{}/status", self.child.id());
         let status = fs::read_to_string(path).expect("the server still runs");
-        let kibibytes = status
-            .lines()
-            .find_map(|line| line.strip_prefix("RssAnon:")?.strip_suffix("kB"))
-            .expect("proc_pid_status(5) has RssAnon");
-        kibibytes.trim().parse::<usize>().expect("a number") * 1024
+        let value = status.lines().find_map(|line| line.strip_prefix(name));
+        let value = value.unwrap_or_else(|| panic!("no {name} in {status}"));
+        let number = value.trim_end_matches("kB").trim().parse();
+        number.expect("a number")
     }
 
     fn pid(&self) -> Pid {
