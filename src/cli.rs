@@ -162,7 +162,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<()> {
             host,
             port,
             connections,
-        }) => client::run(&host, port, connections.into()),
+        }) => client::run(&Address::of(&host, port), connections.into()),
         Command::Probe(Probe { format }) => {
             let report = Report::gather();
             let text = match format {

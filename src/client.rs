@@ -3,12 +3,15 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use jiff::Zoned;
 
+use crate::address::Address;
+use crate::endpoint::Endpoint;
 use crate::framing::GREETING;
 
 /// What is sent, and how long the client then waits.
@@ -21,23 +24,27 @@ const SENDS: [(&[u8], Duration); 3] = [
 /// All that must come back. It ends with the sign that everything has arrived.
 const REPLIES: &[u8] = b"bcdbcuf23436bc1111";
 
-/// How long a server that has greeted may take to reply.
+/// How long a server may take to answer: to be connected, to greet, to reply.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Holds the conversation on `connections` connections to `host` and `port` at once. Logs it to
-/// stderr as the tutorial's client does and prints to stdout how long it took.
+/// Holds the conversation on `connections` connections to `server` at once. Logs it to stderr as
+/// the tutorial's client does and prints to stdout how long it took.
 ///
 /// # Errors
 ///
-/// When a connection cannot be made or fails, or a reply is wrong or missing.
-pub fn run(host: &str, port: u16, connections: usize) -> Result<()> {
+/// When a connection cannot be made or fails, or a reply is wrong or missing. Nothing is waited for
+/// once no byte has come for ten seconds on any connection: a server that serves one client after
+/// the other keeps the later ones waiting as long as it serves the first.
+pub fn run(server: &Address, connections: usize) -> Result<()> {
     let start = Instant::now();
+    let life = Life::new();
+    let life = &life;
     let results: Vec<Result<()>> = thread::scope(|scope| {
         let clients: Vec<_> = (0..connections)
             .map(|index| {
                 thread::Builder::new().spawn_scoped(scope, move || {
                     let name = format!("conn{index}");
-                    converse(&name, host, port).context(name)
+                    converse(&name, server, life).context(name)
                 })
             })
             .collect();
@@ -65,13 +72,56 @@ pub fn run(host: &str, port: u16, connections: usize) -> Result<()> {
     }
 }
 
-fn converse(name: &str, host: &str, port: u16) -> Result<()> {
-    let server = TcpStream::connect((host, port))
-        .with_context(|| format!("cannot connect to {host} port {port}"))?;
+/// When something came from the server last, on any connection.
+struct Life(Mutex<Instant>);
+
+impl Life {
+    fn new() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+
+    /// Receives what is there, or comes while the server shows that it lives; `None` if it does not.
+    fn receive(&self, mut server: &TcpStream, buf: &mut [u8]) -> io::Result<Option<usize>> {
+        loop {
+            let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let left = PATIENCE.saturating_sub(last.elapsed());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            // A microsecond is the least that the kernel knows, and nothing would be for ever.
+            server.set_read_timeout(Some(left.max(Duration::from_micros(1))))?;
+            match server.read(buf) {
+                Ok(count) => {
+                    *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                    return Ok(Some(count));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn connect(server: &Address) -> Result<TcpStream> {
+    let connect = |endpoint: &Endpoint| match endpoint {
+        Endpoint::Tcp(address) => Ok(TcpStream::connect_timeout(address, PATIENCE)?),
+        Endpoint::Unix(_) => bail!("the client speaks TCP only"),
+    };
+    server
+        .connect(connect)
+        .with_context(|| format!("cannot connect to {server}"))
+}
+
+fn converse(name: &str, server: &Address, life: &Life) -> Result<()> {
+    let server = connect(server)?;
     let mut greeting = [0; GREETING.len()];
-    (&server)
-        .read_exact(&mut greeting)
-        .context("the server closed before it greeted")?;
+    match life.receive(&server, &mut greeting) {
+        Ok(Some(1..)) => {}
+        Ok(Some(0)) => bail!("the server closed before it greeted"),
+        Ok(None) => bail!("no greeting for {} s", PATIENCE.as_secs()),
+        Err(error) => return Err(error).context("the server closed before it greeted"),
+    }
     ensure!(
         greeting == GREETING,
         "the greeting is {}, not {}",
@@ -80,10 +130,10 @@ fn converse(name: &str, host: &str, port: u16) -> Result<()> {
     );
     log(format_args!("{name} connected..."));
 
-    server.set_read_timeout(Some(PATIENCE))?;
+    server.set_write_timeout(Some(PATIENCE))?;
     thread::scope(|scope| {
         let receiver = thread::Builder::new()
-            .spawn_scoped(scope, || receive(name, &server))
+            .spawn_scoped(scope, || receive(name, &server, life))
             .context("cannot start a thread")?;
         let sent = send(name, &server);
         if sent.is_err() {
@@ -110,25 +160,23 @@ fn send(name: &str, mut server: &TcpStream) -> Result<()> {
     Ok(())
 }
 
-fn receive(name: &str, mut server: &TcpStream) -> Result<()> {
+fn receive(name: &str, server: &TcpStream, life: &Life) -> Result<()> {
     let mut replies = Vec::new();
     let mut buf = [0; 8 * 1024];
     while replies.len() < REPLIES.len() {
-        let count = match server.read(&mut buf) {
-            Ok(0) => bail!(
+        let count = match life.receive(server, &mut buf).context("cannot receive")? {
+            Some(0) => bail!(
                 "the server closed after {} of {} replies",
                 replies.len(),
                 REPLIES.len()
             ),
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => bail!(
+            Some(count) => count,
+            None => bail!(
                 "no reply for {} s, after {} of {}",
                 PATIENCE.as_secs(),
                 replies.len(),
                 REPLIES.len()
             ),
-            Err(error) => return Err(error).context("cannot receive"),
         };
         log(format_args!("{name} received {}", Bytes(&buf[..count])));
         replies.extend_from_slice(&buf[..count]);
