@@ -1,22 +1,23 @@
 //! The command line: parsed here, then lifted into what the commands themselves understand.
 
-use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
 use std::num::NonZeroUsize;
-use std::sync::Mutex;
+use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{Directive, LevelFilter};
 
 use crate::address::Address;
 use crate::client;
 use crate::engine::Engine;
 use crate::features::Choice;
-use crate::log::Stderr;
+use crate::log::{self, Format, Log};
 use crate::probe::Report;
 use crate::server::{self, Config};
 
@@ -93,14 +94,14 @@ struct Serve {
     metrics: Option<Address>,
 
     #[command(flatten)]
-    log: Log,
+    log: LogOptions,
 }
 
 #[derive(Debug, Args)]
-struct Log {
+struct LogOptions {
     /// How log lines look; they go to stderr
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    log_format: LogFormat,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    log_format: Format,
 
     /// Log more: -v for failed connections, -vv for everything (RUST_LOG is finer)
     #[arg(short, action = clap::ArgAction::Count)]
@@ -109,14 +110,6 @@ struct Log {
     /// Log errors only
     #[arg(short, conflicts_with = "verbose")]
     quiet: bool,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum LogFormat {
-    /// For people
-    Text,
-    /// For machines: an object a line
-    Json,
 }
 
 #[derive(Debug, Args)]
@@ -146,39 +139,85 @@ enum ReportFormat {
     Json,
 }
 
-/// Parses a command line, the program's name first, and does what it says. Wrong usage exits the
-/// process with code 2.
-///
-/// # Errors
-///
-/// Whatever kept the command from doing it.
-pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<()> {
-    match Cli::parse_from(arguments).command {
-        Command::Serve(serve) => {
-            serve.log.start();
-            server::serve(&serve.into_config(), &mut io::stdout())
+/// Parses a command line, the program's name first, does what it says, and tells on stderr what
+/// kept it from that. Returns the exit code; wrong usage exits the process with code 2.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<_> = arguments.collect();
+    let command = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli.command,
+        Err(error) if error.use_stderr() && wants_json(&arguments) => {
+            log::fail(Format::Json, error.render().to_string().trim_end());
+            return ExitCode::from(WRONG_USAGE);
         }
+        Err(error) => error.exit(),
+    };
+    let result = match command {
+        Command::Serve(serve) => return serve.run(),
         Command::Client(Client {
             host,
             port,
             connections,
         }) => client::run(&Address::of(&host, port), connections.into()),
-        Command::Probe(Probe { format }) => {
-            let report = Report::gather();
-            let text = match format {
-                ReportFormat::Text => report.to_string(),
-                ReportFormat::Json => format!("{:#}\n", report.to_json()),
-            };
-            match io::stdout().write_all(text.as_bytes()) {
-                // Whoever reads has seen enough.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-                other => other.context("cannot write the report"),
-            }
-        }
+        Command::Probe(Probe { format }) => show(&Report::gather(), format),
+    };
+    if let Err(error) = &result {
+        log::fail(Format::Text, &format!("{error:#}"));
+    }
+    exit_code(&result)
+}
+
+/// What the shell's own commands return for it, and clap.
+const WRONG_USAGE: u8 = 2;
+
+fn exit_code(result: &Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Whether arguments that cannot be understood ask for a log of JSON nevertheless: whoever reads
+/// the log understands nothing else.
+fn wants_json(arguments: &[OsString]) -> bool {
+    let pairs = arguments.iter().zip(arguments.iter().skip(1));
+    pairs
+        .into_iter()
+        .any(|(option, value)| option == "--log-format" && value == "json")
+        || arguments.iter().any(|option| option == "--log-format=json")
+}
+
+fn show(report: &Report, format: ReportFormat) -> Result<()> {
+    let text = match format {
+        ReportFormat::Text => report.to_string(),
+        ReportFormat::Json => format!("{:#}\n", report.to_json()),
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("cannot write the report"),
     }
 }
 
 impl Serve {
+    fn run(self) -> ExitCode {
+        let format = self.log.log_format;
+        let log = match self.log.start() {
+            Ok(log) => log,
+            Err(error) => {
+                log::fail(
+                    format,
+                    &format!("cannot start a thread for the log: {error}"),
+                );
+                return ExitCode::FAILURE;
+            }
+        };
+        let result = server::serve(&self.into_config(), &mut io::stdout());
+        if let Err(error) = &result {
+            log.fail(&format!("{error:#}"));
+        }
+        exit_code(&result)
+    }
+
     fn into_config(self) -> Config {
         let processors = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Config {
@@ -197,8 +236,8 @@ impl Serve {
     }
 }
 
-impl Log {
-    fn start(&self) {
+impl LogOptions {
+    fn start(&self) -> io::Result<Log> {
         let level = match (self.quiet, self.verbose) {
             (true, _) => LevelFilter::ERROR,
             (_, 0) => LevelFilter::INFO,
@@ -206,25 +245,36 @@ impl Log {
             (_, _) => LevelFilter::TRACE,
         };
         let asked = self.quiet || self.verbose > 0;
-        let filter = if asked {
-            EnvFilter::default().add_directive(level.into())
-        } else {
-            EnvFilter::builder()
-                .with_default_directive(level.into())
-                .from_env_lossy()
-        };
-        let json = matches!(self.log_format, LogFormat::Json);
-        let lines = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(Mutex::new(Stderr::new(json)))
-            // Or a closed stderr would turn the next log line into a panic.
-            .log_internal_errors(false)
-            .with_ansi(io::stderr().is_terminal());
-        match self.log_format {
-            LogFormat::Text => lines.with_target(false).init(),
-            LogFormat::Json => lines.json().flatten_event(true).init(),
+        let finer = if asked { None } else { env::var_os("RUST_LOG") };
+        let (directives, refused) = directives(&finer.unwrap_or_default());
+        let filter = EnvFilter::builder()
+            .with_default_directive(level.into())
+            // Which tells with eprintln what it refuses: nothing that has been read already.
+            .parse_lossy(directives);
+        let log = Log::start(self.log_format, filter)?;
+        for refusal in refused {
+            log.warn(&refusal);
+        }
+        Ok(log)
+    }
+}
+
+/// The directives in RUST_LOG that can be understood, and what there is to say about the others.
+fn directives(text: &OsStr) -> (String, Vec<String>) {
+    let Some(text) = text.to_str() else {
+        return (
+            String::new(),
+            vec!["ignoring RUST_LOG: it is not UTF-8".to_owned()],
+        );
+    };
+    let (mut understood, mut refused) = (Vec::new(), Vec::new());
+    for directive in text.split(',').filter(|directive| !directive.is_empty()) {
+        match directive.parse::<Directive>() {
+            Ok(_) => understood.push(directive),
+            Err(error) => refused.push(format!("ignoring `{directive}` in RUST_LOG: {error}")),
         }
     }
+    (understood.join(","), refused)
 }
 
 fn unix_mode(text: &str) -> Result<u32, String> {
@@ -281,6 +331,14 @@ mod tests {
         for text in ["", "5", "fast", "-1s"] {
             assert!(duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_rust_log_has_is_taken_or_refused_piece_by_piece() {
+        let (understood, refused) = directives(OsStr::new("info,ringlab=loud,,tokio=debug"));
+        assert_eq!(understood, "info,tokio=debug");
+        assert_eq!(refused.len(), 1);
+        assert!(refused[0].contains("`ringlab=loud`"), "{refused:?}");
     }
 
     #[test]

@@ -100,8 +100,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<ExitCode> {
         }
         Command::Serve { arguments } => {
             let ringlab = ["ringlab", "serve"].map(OsString::from);
-            ringlab::cli::run(ringlab.into_iter().chain(arguments))?;
-            Ok(ExitCode::SUCCESS)
+            Ok(ringlab::cli::run(ringlab.into_iter().chain(arguments)))
         }
         Command::Keep {
             directory,

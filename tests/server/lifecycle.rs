@@ -1,44 +1,14 @@
 //! Start, drain, exit; and who else may listen meanwhile.
 
-use std::io::{self, PipeWriter, Read, Write};
+use std::io::{self};
 use std::os::unix::net::UnixListener;
 use std::process::Output;
 use std::thread;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use crate::Row;
 use crate::support::{Client, Server, ringlab, unix_endpoint, wait_until};
-
-pub(crate) fn a_log_that_nobody_reads_holds_up_nobody(row: &Row) {
-    let (mut reader, mut writer) = io::pipe().expect("pipes can be made");
-    let mut noise = Vec::new();
-    while has_room(&writer) {
-        let line = [b'\n'; 4096];
-        writer.write_all(&line).expect("it has room");
-        noise.extend(line);
-    }
-    let server = Server::start_with_log(row, writer, &[]);
-    for _ in 0..4 {
-        server.greeted().reset();
-        server.greeted().round_trip();
-    }
-    reader.read_exact(&mut noise).expect("it is there");
-    // Who reads again is told.
-    server.stop();
-    let mut log = String::new();
-    reader
-        .read_to_string(&mut log)
-        .expect("it ends with the server");
-    assert!(log.contains("log lines lost"), "{log}");
-    assert!(log.contains("total_accepted=8"), "{log}");
-}
-
-fn has_room(pipe: &PipeWriter) -> bool {
-    let mut pipe = [PollFd::new(pipe, PollFlags::OUT)];
-    poll(&mut pipe, Some(&Timespec::default())).expect("pipes can be polled") > 0
-}
 
 pub(crate) fn drain_lets_conversations_end(row: &Row) {
     for signal in [Signal::TERM, Signal::INT] {

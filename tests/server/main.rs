@@ -9,6 +9,7 @@ mod counters;
 mod faults;
 mod lifecycle;
 mod limits;
+mod log;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod row;
@@ -97,7 +98,9 @@ const CASES: &[Case] = &cases![
     metrics::metrics_say_what_the_log_says for All,
     #[cfg(feature = "metrics")]
     metrics::hostile_scrapers_disturb_neither_service_nor_exit for All,
-    lifecycle::a_log_that_nobody_reads_holds_up_nobody for All,
+    log::a_log_that_nobody_reads_holds_up_nobody for All,
+    log::a_log_that_is_read_slowly_holds_up_nobody_and_loses_nothing for All,
+    log::a_log_that_nobody_reads_holds_up_no_exit for All,
     lifecycle::drain_lets_conversations_end for All,
     lifecycle::drain_deadline_closes_the_rest for All,
     lifecycle::drain_timeout_zero_closes_at_once for All,
@@ -118,6 +121,7 @@ const CASES: &[Case] = &cases![
 fn main() -> ExitCode {
     support::raise_descriptor_limit();
     let mut trials = cli::trials();
+    trials.extend(log::trials());
     trials.extend(service_manager::trials());
     trials.extend(unix_sockets::trials());
     #[cfg(feature = "metrics")]
