@@ -18,12 +18,15 @@
 //!   operations instead of blocking in them.
 //! - [`diagnosis`] tells why io_uring is not to be had and what to do about it.
 //! - [`endpoint`] is where to listen, [`address`] how people write that, [`service_manager`] what systemd has to do with it, and
-//!   [`server`] puts it all together: bind, start workers,
-//!   wait for a signal, drain, report.
+//!   [`signals`] what whoever started the process has made of its signals, and [`server`] puts it
+//!   all together: bind, start workers, wait for a signal, drain, report.
 //! - `metrics` shows the workers' counters to Prometheus (with the feature of that name).
 //! - [`probe`] reports what this machine allows: every feature, every engine, found by trying.
 //! - [`client`] is the client of the tutorial that the protocol comes from.
 //! - [`cli`] is the command line, and [`log`] where log lines go.
+
+// They panic where they cannot write.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod address;
 pub mod buffer;
@@ -43,4 +46,5 @@ pub mod probe;
 pub mod server;
 pub mod service_manager;
 pub mod shutdown;
+pub mod signals;
 pub mod worker;

@@ -24,6 +24,7 @@ use crate::metrics::{self, Exporter};
 use crate::probe::Status;
 use crate::service_manager;
 use crate::shutdown::Shutdown;
+use crate::signals;
 use crate::worker::{Count, Counters, Worker};
 
 /// What to serve, and within which limits.
@@ -76,10 +77,16 @@ const DESCRIPTORS_PER_WORKER: usize = 12;
 /// socket that was passed not be used, a worker cannot be set up. When a worker failed in
 /// mid-service; the others served on.
 pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
+    try_to_serve(config, announce).map_err(with_remedy)
+}
+
+fn try_to_serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
     // First, while the descriptors from 3 on can only be those that were passed.
     let passed = service_manager::passed_socket()?;
     // Before anything that takes time: SIGUSR1 would end a process that does not handle it.
-    let signals = Signals::new([SIGUSR1]).context("cannot handle signals")?;
+    let to_handle = signals::to_handle(&[SIGUSR1, SIGTERM, SIGINT])?;
+    let early = to_handle.iter().filter(|&&signal| signal == SIGUSR1);
+    let signals = Signals::new(early).context("cannot handle signals")?;
     let engine = config.engine;
     let limit = raise_descriptor_limit();
     if let Err(unavailable) = engine.availability() {
@@ -101,7 +108,8 @@ pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
         .map(|index| max_connections / workers + usize::from(index < max_connections % workers))
         .map(Counters::new)
         .collect();
-    forward_signals(signals, events.clone(), Arc::clone(&crew)).context("cannot handle signals")?;
+    forward_signals(signals, to_handle, events.clone(), Arc::clone(&crew))
+        .context("cannot handle signals")?;
     let mut server = Server {
         engine,
         shutdown: Shutdown::new().context("cannot create a pipe")?,
@@ -126,6 +134,7 @@ pub fn serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
             .start(engine, Arc::clone(&server.crew))
             .context("cannot serve metrics")?;
     }
+    leave_room(&listening.socket)?;
     // Whoever started the server may have closed the pipe; that is no reason not to serve.
     let _ = writeln!(announce, "listening on {}", listening.endpoint);
     let _ = announce.flush();
@@ -243,7 +252,6 @@ impl Server {
         // reason.
         listening.close();
         let deadline = Instant::now().checked_add(timeout);
-        // Last, because whoever reads the log may be in no hurry.
         let signal = signal.map_or("none", signal_name);
         let open = self.active();
         tracing::info!(open, ?timeout, signal, "draining");
@@ -356,30 +364,25 @@ fn spawn_worker(
     Ok(())
 }
 
-/// Passes SIGTERM and SIGINT on from now on; the second one exits the process. At each SIGUSR1 in
-/// `signals` the counters are logged.
+/// Passes SIGTERM and SIGINT on from now on, where they are `to_handle`; the second one exits the
+/// process. At each SIGUSR1 the counters are logged.
 fn forward_signals(
     mut signals: Signals,
+    to_handle: Vec<i32>,
     events: Sender<Event>,
     crew: Arc<[Counters]>,
 ) -> Result<()> {
-    for signal in [SIGTERM, SIGINT] {
+    for signal in to_handle {
         signals.add_signal(signal)?;
     }
-    // On a thread of its own: a log that nobody reads must not keep the other signals waiting.
-    // Until it has been written once, there is no use in asking for it more than once.
-    let (ask, asked) = mpsc::sync_channel(1);
-    thread::Builder::new()
-        .name("counters".to_owned())
-        .spawn(move || asked.iter().for_each(|()| log_counters(&crew, "worker")))?;
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
             let mut ending = false;
             for signal in signals.forever() {
                 match signal {
-                    SIGUSR1 => _ = ask.try_send(()),
-                    // Not a word: a log that nobody reads would delay it.
+                    SIGUSR1 => log_counters(&crew, "worker"),
+                    // Not a word: that would have to wait for whoever reads the log.
                     _ if ending => std::process::exit(1),
                     _ => {
                         ending = true;
@@ -499,6 +502,27 @@ fn size(config: &Config, descriptor_limit: usize) -> (usize, usize) {
         .min(engine.most_at_once().saturating_mul(workers));
     // Every worker has room for at least one connection.
     (workers.min(max_connections), max_connections)
+}
+
+/// Makes sure that a connection could be accepted: a server that can accept nobody should not say
+/// that it listens.
+fn leave_room(any: &Socket) -> Result<()> {
+    any.try_clone()
+        .map(drop)
+        .context("no file descriptor is left to accept a connection")
+}
+
+/// Adds what can be done about `error` where descriptors were short and nobody has said it yet.
+fn with_remedy(error: anyhow::Error) -> anyhow::Error {
+    let short = error.chain().any(|cause| {
+        let errno = cause.downcast_ref().and_then(Errno::from_io_error);
+        matches!(errno, Some(Errno::MFILE | Errno::NFILE))
+    });
+    if short {
+        anyhow!("{error:#}\n  remedy: {RAISE_DESCRIPTORS}, or use fewer --workers")
+    } else {
+        error
+    }
 }
 
 /// Raises the soft limit on descriptors to the hard one and returns what is in force.

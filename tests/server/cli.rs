@@ -16,10 +16,10 @@ use serde_json::Value;
 
 use crate::counters;
 use crate::row;
-use crate::support::{Client, Server, ringlab, unix_endpoint};
+use crate::support::{Client, Exit, Server, address, ringlab, unix_endpoint};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let cases: [(&str, fn()); 16] = [
+    let cases: [(&str, fn()); 20] = [
         ("usage_errors_exit_with_2", usage_errors_exit_with_2),
         (
             "addresses_of_others_are_explained",
@@ -71,6 +71,11 @@ pub(crate) fn trials() -> Vec<Trial> {
             few_descriptors_leave_room,
         ),
         (
+            "servers_that_cannot_accept_do_not_start",
+            servers_that_cannot_accept_do_not_start,
+        ),
+        ("zones_have_names", zones_have_names),
+        (
             "client_fails_on_a_wrong_reply",
             client_fails_on_a_wrong_reply,
         ),
@@ -78,6 +83,11 @@ pub(crate) fn trials() -> Vec<Trial> {
             "client_fails_on_a_missing_reply",
             client_fails_on_a_missing_reply,
         ),
+        (
+            "client_waits_for_no_server_that_says_nothing",
+            client_waits_for_no_server_that_says_nothing,
+        ),
+        ("client_waits_its_turn", client_waits_its_turn),
     ];
     row::trials_of_no_row("cli", cases)
 }
@@ -342,6 +352,68 @@ fn a_closed_stderr_does_not_disturb() {
     }
 }
 
+/// Whatever the limit, a server that says that it listens serves somebody, and another one tells
+/// what to do.
+fn servers_that_cannot_accept_do_not_start() {
+    for engine in Engine::ALL {
+        let mut served = false;
+        for limit in 12..40 {
+            let limited = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+            let mut command = Command::new("sh");
+            command
+                .args(["-c", &limited, env!("CARGO_BIN_EXE_ringlab"), "serve"])
+                .args(["--workers", "1", "--listen", "127.0.0.1:0"])
+                .args(["--engine", engine.name()]);
+            match Server::try_spawn(&mut command) {
+                Ok(server) => {
+                    server.greeted().round_trip();
+                    served = true;
+                    break;
+                }
+                Err(Exit { code, log }) => {
+                    assert_eq!(code, Some(1), "{limit}: {log}");
+                    assert!(log.contains("ulimit -n"), "{limit}: {log}");
+                }
+            }
+        }
+        assert!(
+            served,
+            "{engine} needs more than 40 descriptors for a client"
+        );
+    }
+}
+
+/// A zone's name is read, and its number is what the rest knows.
+fn zones_have_names() {
+    let local = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    // Address, index, length of the prefix, scope, flags, name.
+    let local = local.lines().find_map(|line| {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        let name = columns.get(5).filter(|_| line.starts_with("fe80"))?;
+        let groups = columns[0].as_bytes().chunks(4);
+        let groups: Vec<_> = groups.map(String::from_utf8_lossy).collect();
+        Some(format!("[{}%{name}]:0", groups.join(":")))
+    });
+    if let Some(listen) = local {
+        let args = ["serve", "--engine", "threads", "--listen", &listen];
+        let server = Server::spawn(ringlab().args(args));
+        server.greeted().round_trip();
+        server.stop();
+    }
+    // Nobody has this one.
+    let listen = "[fe80::dead:beef%lo]:0";
+    let output = run(&["serve", "--engine", "threads", "--listen", listen]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let complaint = "cannot listen on [fe80::dead:beef%1]:0: ";
+    assert!(stderr(&output).contains(complaint), "{output:?}");
+    for listen in ["[fe80::1%nowhere]:0", "name.invalid:0"] {
+        let output = run(&["serve", "--engine", "threads", "--listen", listen]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let complaint = "cannot find an address of";
+        assert!(stderr(&output).contains(complaint), "{output:?}");
+    }
+}
+
 fn few_descriptors_leave_room() {
     let limited = "ulimit -n 256 && exec \"$0\" serve --workers 1000 --listen 127.0.0.1:0";
     let mut command = Command::new("sh");
@@ -393,4 +465,31 @@ fn client_fails_on_a_missing_reply() {
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         assert!(stderr(&output).contains(complaint), "{output:?}");
     }
+}
+
+fn client_waits_for_no_server_that_says_nothing() {
+    let expect_complaint = |said: &[u8], complaint: &str| {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("a bound socket").port();
+        let client = thread::spawn(move || run(&["client", "127.0.0.1", &port.to_string()]));
+        let (mut stream, _) = listener.accept().expect("the client connects");
+        stream.write_all(said).expect("the client listens");
+        let output = client.join().expect("it does not panic");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(stderr(&output).contains(complaint), "{output:?}");
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| expect_complaint(b"", "no greeting for 10 s"));
+        scope.spawn(|| expect_complaint(b"*bcdb", "no reply for 10 s, after 4 of 18"));
+    });
+}
+
+/// The last one is greeted after 11 seconds, and all the time the server is busy with the others.
+fn client_waits_its_turn() {
+    let args = ["serve", "--engine", "sequential", "--listen", "127.0.0.1:0"];
+    let server = Server::spawn(ringlab().args(args));
+    let port = address(&server.endpoint).port().to_string();
+    // Brackets are what people write around an IPv6 address; a name does as well.
+    let output = run(&["client", "127.1", &port, "-n", "6"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
 }

@@ -14,6 +14,7 @@ mod log;
 mod metrics;
 mod row;
 mod service_manager;
+mod signals;
 mod support;
 mod unix_sockets;
 mod uring;
@@ -123,6 +124,7 @@ fn main() -> ExitCode {
     let mut trials = cli::trials();
     trials.extend(log::trials());
     trials.extend(service_manager::trials());
+    trials.extend(signals::trials());
     trials.extend(unix_sockets::trials());
     #[cfg(feature = "metrics")]
     trials.extend(metrics::trials());
