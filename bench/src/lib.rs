@@ -14,6 +14,9 @@
 //!
 //! [`inputs`] are the byte streams that the benchmarks in `benches/` feed to the framer.
 
+// They panic where they cannot write.
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
+
 pub mod cli;
 pub mod compare;
 pub mod host;

@@ -90,8 +90,14 @@ fn within<T: Send>(network: &File, act: impl FnOnce() -> Result<T> + Send) -> Re
 
 /// On a thread that ends with it, and with all that it has changed of itself.
 fn on_a_thread<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    thread::scope(|scope| scope.spawn(act).join())
-        .unwrap_or_else(|cause| panic::resume_unwind(cause))
+    thread::scope(|scope| {
+        let thread = thread::Builder::new()
+            .spawn_scoped(scope, act)
+            .context("cannot start a thread")?;
+        thread
+            .join()
+            .unwrap_or_else(|cause| panic::resume_unwind(cause))
+    })
 }
 
 /// Talks to the kernel about the links of this thread's namespace, see `rtnetlink(7)`.
