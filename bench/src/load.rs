@@ -25,6 +25,7 @@ mod plan;
 pub mod summary;
 mod warm_up;
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -58,10 +59,10 @@ pub fn run(plan: &Plan, observer: &dyn Observer, stop: &AtomicBool) -> Result<Ou
     let mut spread = Spread::default();
     thread::scope(|scope| {
         let (intervals, arriving) = mpsc::channel();
-        let generators: Vec<_> = (0..threads)
+        let generators: io::Result<Vec<_>> = (0..threads)
             .map(|index| {
                 let (shared, intervals) = (&shared, intervals.clone());
-                scope.spawn(move || {
+                thread::Builder::new().spawn_scoped(scope, move || {
                     let share = course::run(shared, index, threads, intervals);
                     if share.is_err() {
                         shared.fail();
@@ -70,6 +71,11 @@ pub fn run(plan: &Plan, observer: &dyn Observer, stop: &AtomicBool) -> Result<Ou
                 })
             })
             .collect();
+        // Or those that there are would wait for the others.
+        if generators.is_err() {
+            shared.fail();
+        }
+        let generators = generators.context("cannot start a thread")?;
         drop(intervals);
         for interval in arriving {
             outcome.counts.add(interval.counts);
