@@ -13,6 +13,7 @@ use jiff::Zoned;
 use crate::address::Address;
 use crate::endpoint::Endpoint;
 use crate::framing::GREETING;
+use crate::threads;
 
 /// What is sent, and how long the client then waits.
 const SENDS: [(&[u8], Duration); 3] = [
@@ -42,10 +43,9 @@ pub fn run(server: &Address, connections: usize) -> Result<()> {
     let results: Vec<Result<()>> = thread::scope(|scope| {
         let clients: Vec<_> = (0..connections)
             .map(|index| {
-                thread::Builder::new().spawn_scoped(scope, move || {
-                    let name = format!("conn{index}");
-                    converse(&name, server, life).context(name)
-                })
+                let name = format!("conn{index}");
+                threads::named(&name)
+                    .spawn_scoped(scope, move || converse(&name, server, life).context(name))
             })
             .collect();
         clients
@@ -132,7 +132,7 @@ fn converse(name: &str, server: &Address, life: &Life) -> Result<()> {
 
     server.set_write_timeout(Some(PATIENCE))?;
     thread::scope(|scope| {
-        let receiver = thread::Builder::new()
+        let receiver = threads::named(name)
             .spawn_scoped(scope, || receive(name, &server, life))
             .context("cannot start a thread")?;
         let sent = send(name, &server);

@@ -18,7 +18,7 @@
 //!   operations instead of blocking in them.
 //! - [`diagnosis`] tells why io_uring is not to be had and what to do about it.
 //! - [`endpoint`] is where to listen, [`address`] how people write that, [`service_manager`] what systemd has to do with it, and
-//!   [`signals`] what whoever started the process has made of its signals, and [`server`] puts it
+//!   [`threads`] how threads are started, [`signals`] what whoever started the process has made of its signals, and [`server`] puts it
 //!   all together: bind, start workers, wait for a signal, drain, report.
 //! - `metrics` shows the workers' counters to Prometheus (with the feature of that name).
 //! - [`probe`] reports what this machine allows: every feature, every engine, found by trying.
@@ -47,4 +47,5 @@ pub mod server;
 pub mod service_manager;
 pub mod shutdown;
 pub mod signals;
+pub mod threads;
 pub mod worker;

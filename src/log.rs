@@ -22,6 +22,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::poll::ready_within;
+use crate::threads;
 
 /// Bytes of lines that wait to be written, beside as many that are being written: room for the
 /// counters of a thousand workers.
@@ -102,9 +103,7 @@ impl Log {
     pub fn start(format: Format, filter: EnvFilter) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let writing = Arc::clone(&queue);
-        thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(move || writing.write_all(format))?;
+        threads::named("log").spawn(move || writing.write_all(format))?;
 
         let writer = Arc::clone(&queue);
         let lines = tracing_subscriber::fmt()

@@ -9,7 +9,6 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{self, SocketAddr};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -29,6 +28,7 @@ use tokio::time;
 use crate::address::Address;
 use crate::endpoint::Endpoint;
 use crate::engine::Engine;
+use crate::threads;
 use crate::worker::{Count, Counters};
 
 /// How many may ask at once. One more takes the place of whoever is at it for longest.
@@ -103,8 +103,7 @@ impl Exporter {
         let Self {
             listener, runtime, ..
         } = self;
-        thread::Builder::new()
-            .name("metrics".to_owned())
+        threads::named("metrics")
             .spawn(move || runtime.block_on(accept(listener, engine, crew)))?;
         Ok(())
     }

@@ -4,7 +4,6 @@ use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvError, RecvTimeoutError, Sender};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -25,6 +24,7 @@ use crate::probe::Status;
 use crate::service_manager;
 use crate::shutdown::Shutdown;
 use crate::signals;
+use crate::threads;
 use crate::worker::{Count, Counters, Worker};
 
 /// What to serve, and within which limits.
@@ -346,8 +346,7 @@ fn spawn_worker(
     events: Sender<Event>,
 ) -> Result<()> {
     let index = worker.index;
-    thread::Builder::new()
-        .name(format!("worker-{index}"))
+    threads::named(format!("worker-{index}"))
         .spawn(move || {
             let result = catch_unwind(AssertUnwindSafe(|| engine.run(worker, listener)))
                 .unwrap_or_else(|_| Err(io::Error::other("it panicked")))
@@ -375,22 +374,20 @@ fn forward_signals(
     for signal in to_handle {
         signals.add_signal(signal)?;
     }
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            let mut ending = false;
-            for signal in signals.forever() {
-                match signal {
-                    SIGUSR1 => log_counters(&crew, "worker"),
-                    // Not a word: that would have to wait for whoever reads the log.
-                    _ if ending => std::process::exit(1),
-                    _ => {
-                        ending = true;
-                        let _ = events.send(Event::Signal(signal));
-                    }
+    threads::named("signals").spawn(move || {
+        let mut ending = false;
+        for signal in signals.forever() {
+            match signal {
+                SIGUSR1 => log_counters(&crew, "worker"),
+                // Not a word: that would have to wait for whoever reads the log.
+                _ if ending => std::process::exit(1),
+                _ => {
+                    ending = true;
+                    let _ = events.send(Event::Signal(signal));
                 }
             }
-        })?;
+        }
+    })?;
     Ok(())
 }
 

@@ -31,6 +31,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
+use ringlab::threads;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::tape::Tape;
@@ -55,15 +56,15 @@ pub fn run(plan: &Plan, observer: &dyn Observer, stop: &AtomicBool) -> Result<Ou
     let tape = Tape::new(&plan.sizes, plan.seed);
     let shared = Shared::new(plan, &tape, observer, stop);
     let mut outcome = Outcome::new();
-    let threads = plan.threads.get().min(plan.connections);
+    let count = plan.threads.get().min(plan.connections);
     let mut spread = Spread::default();
     thread::scope(|scope| {
         let (intervals, arriving) = mpsc::channel();
-        let generators: io::Result<Vec<_>> = (0..threads)
+        let generators: io::Result<Vec<_>> = (0..count)
             .map(|index| {
                 let (shared, intervals) = (&shared, intervals.clone());
-                thread::Builder::new().spawn_scoped(scope, move || {
-                    let share = course::run(shared, index, threads, intervals);
+                threads::named(format!("load-{index}")).spawn_scoped(scope, move || {
+                    let share = course::run(shared, index, count, intervals);
                     if share.is_err() {
                         shared.fail();
                     }

@@ -24,6 +24,7 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, anyhow};
 use ringlab::diagnosis;
 use ringlab::endpoint::{Endpoint, Listening, UNIX_MODE};
+use ringlab::threads;
 use socket2::Socket;
 
 /// A server of the protocol on another runtime.
@@ -87,8 +88,7 @@ impl Peer {
                 .try_clone()
                 .context("cannot share the listener")?;
             let reports = reports.clone();
-            thread::Builder::new()
-                .name(format!("worker-{index}"))
+            threads::named(format!("worker-{index}"))
                 .spawn(move || self.work(listener, &reports))
                 .context("cannot start a thread")?;
         }

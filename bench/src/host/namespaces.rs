@@ -26,6 +26,7 @@ use rtnetlink::{Handle, LinkUnspec, LinkVeth};
 
 use super::place::{OWN_NETWORK, Place, join};
 use crate::processors::Processors;
+use ringlab::threads;
 
 /// The addresses of the two ends: from the block for documentation (RFC 5737), which no network
 /// that one could wish to reach from in there uses.
@@ -91,7 +92,7 @@ fn within<T: Send>(network: &File, act: impl FnOnce() -> Result<T> + Send) -> Re
 /// On a thread that ends with it, and with all that it has changed of itself.
 fn on_a_thread<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| {
-        let thread = thread::Builder::new()
+        let thread = threads::named("namespace")
             .spawn_scoped(scope, act)
             .context("cannot start a thread")?;
         thread
