@@ -17,9 +17,10 @@
 //!   to bottom, then see in `engine/tokio_uring.rs` what becomes of it when the kernel completes
 //!   operations instead of blocking in them.
 //! - [`diagnosis`] tells why io_uring is not to be had and what to do about it.
-//! - [`endpoint`] is where to listen, [`address`] how people write that, [`service_manager`] what systemd has to do with it, and
-//!   [`threads`] how threads are started, [`signals`] what whoever started the process has made of its signals, and [`server`] puts it
-//!   all together: bind, start workers, wait for a signal, drain, report.
+//! - [`endpoint`] is where to listen, [`address`] how people write that, [`service_manager`] what
+//!   systemd has to do with it, [`signals`] what whoever started the process has made of its
+//!   signals, [`threads`] how threads are started, and [`server`] puts it all together: bind, start
+//!   workers, wait for a signal, drain, report.
 //! - `metrics` shows the workers' counters to Prometheus (with the feature of that name).
 //! - [`probe`] reports what this machine allows: every feature, every engine, found by trying.
 //! - [`client`] is the client of the tutorial that the protocol comes from.
