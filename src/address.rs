@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use rustix::io::Errno;
 
 use crate::endpoint::{Endpoint, Listening};
+use crate::socket_options::SocketOptions;
 
 /// An [`Endpoint`], or the name of one: `localhost:9090`, `[fe80::1%eth0]:9090`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,8 +79,8 @@ impl Address {
     /// # Errors
     ///
     /// Those of [`Address::resolve`] and of [`Endpoint::listen`].
-    pub fn listen(&self, nodelay: bool, unix_mode: u32) -> Result<Listening> {
-        self.bind(|endpoint| endpoint.listen(nodelay, unix_mode))
+    pub fn listen(&self, options: SocketOptions, unix_mode: u32) -> Result<Listening> {
+        self.bind(|endpoint| endpoint.listen(options, unix_mode))
     }
 
     /// The same with another way to listen.

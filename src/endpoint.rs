@@ -19,6 +19,8 @@ use rustix::io::Errno;
 use rustix::process::umask;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::socket_options::SocketOptions;
+
 /// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
 
@@ -114,6 +116,11 @@ impl Listening {
         })
     }
 
+    /// Whether an accepted connection may lack the options that the engine wants for its socket.
+    pub fn hands_nothing_down(&self) -> bool {
+        self.inherited || matches!(self.endpoint, Endpoint::Unix(_))
+    }
+
     /// Stops listening, for all who share the socket, and turns away who waits in the backlog.
     ///
     /// An inherited socket is let go of only. To shut it down would take it from the service
@@ -141,8 +148,8 @@ impl Endpoint {
 
     /// Binds and listens.
     ///
-    /// With `nodelay`, TCP connections are accepted with Nagle's algorithm off: Linux hands
-    /// TCP_NODELAY down from the listening socket, which saves a system call per connection.
+    /// TCP connections are accepted with `options`, which Linux hands down from the listening
+    /// socket.
     ///
     /// Only those can connect to a Unix socket to whom `unix_mode` gives the right to write to its
     /// file, see `unix(7)`; the process's umask takes no part.
@@ -156,9 +163,9 @@ impl Endpoint {
     ///
     /// When the address cannot be had: in use (by another process, or, for a Unix socket, by a
     /// file that is no socket), not an address of this host, or not permitted; see `bind(2)`.
-    pub fn listen(&self, nodelay: bool, unix_mode: u32) -> Result<Listening> {
+    pub fn listen(&self, options: SocketOptions, unix_mode: u32) -> Result<Listening> {
         let listen = || match self {
-            Self::Tcp(address) => listen_tcp(*address, nodelay),
+            Self::Tcp(address) => listen_tcp(*address, options),
             Self::Unix(path) => listen_unix(path, unix_mode),
         };
         let deadline = Instant::now() + LINGERING;
@@ -177,10 +184,11 @@ impl Endpoint {
     }
 }
 
-fn listen_tcp(address: SocketAddr, nodelay: bool) -> Result<Listening> {
+fn listen_tcp(address: SocketAddr, options: SocketOptions) -> Result<Listening> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
-    socket.set_tcp_nodelay(nodelay)?;
+    socket.set_tcp_nodelay(options.nodelay)?;
+    options.set_on(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let local = socket.local_addr()?;

@@ -14,13 +14,28 @@ pub(crate) mod uring;
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use clap::ValueEnum;
 
 use socket2::Socket;
 
 use crate::diagnosis::{self, Unavailable};
+use crate::socket_options::SocketOptions;
 use crate::worker::Worker;
+
+/// For how long a receive or send may keep a thread of the kernel's.
+///
+/// An operation of io_uring waits without one, until it has been woken in vain too often (by every
+/// wake-up before Linux 6.0, by 128 of them since): then a thread takes it and blocks in it. Clients
+/// can bring that about, with urgent data that waits behind a hole, or by closing their half of a
+/// connection on which a send waits, because that never ceases to be news. The thread gives up after
+/// this time, which the kernel rounds up to a tick of its clock, and the operation fails with EAGAIN.
+/// The engine then waits for readiness instead, which needs no thread.
+const KERNEL_THREAD_PATIENCE: Duration = Duration::from_millis(1);
+
+/// How many such threads one worker may have at once.
+const MOST_KERNEL_THREADS: u32 = 4;
 
 /// A model of concurrency and I/O.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -118,6 +133,14 @@ impl Engine {
     /// Whether its sockets have Nagle's algorithm switched off (TCP_NODELAY).
     pub const fn nodelay(self) -> bool {
         !matches!(self, Self::Sequential)
+    }
+
+    /// What its connections' sockets are set to.
+    pub fn socket_options(self) -> SocketOptions {
+        SocketOptions {
+            nodelay: self.nodelay(),
+            patience: self.uses_io_uring().then_some(KERNEL_THREAD_PATIENCE),
+        }
     }
 
     /// Serves what `listener` accepts until the worker's shutdown, on the calling thread.

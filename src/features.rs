@@ -130,11 +130,14 @@ impl Feature {
     }
 
     /// Whether the two cannot be had in one ring: the kernel refuses them, or one replaces the
-    /// other, or (incremental buffers in bundles) kernels have mixed them up.
+    /// other, or kernels have mixed them up (incremental buffers in bundles), or a client can bring
+    /// about that they go wrong: the kernel's thread takes work that it is given for a signal, and
+    /// receives no urgent data meanwhile, which a multishot receive does not try again.
     const fn excludes(self, other: Self) -> bool {
         matches!(
             (self, other),
-            (Sqpoll, DeferTaskrun | CoopTaskrun)
+            (Sqpoll, DeferTaskrun | CoopTaskrun | MultishotRecv)
+                | (MultishotRecv, Sqpoll)
                 | (DeferTaskrun, Sqpoll | CoopTaskrun)
                 | (CoopTaskrun, Sqpoll | DeferTaskrun)
                 | (Bundles, IncrementalBuffers)

@@ -10,7 +10,7 @@
 //! - [`shutdown`] is one signal that every engine can wait for, and [`worker`] is everything that
 //!   an engine is handed: listener, limits, that signal, counters.
 //! - [`buffer`] decides how large the next read should be, and [`idle`] when nobody moves any
-//!   more.
+//!   more; [`socket_options`] is what a connection's socket is set to.
 //! - [`features`] names what newer kernels add to io_uring.
 //! - [`engine`] is the point of it all. Each of its files is one model of I/O, one function over
 //!   one [`worker::Worker`]: start with `engine/threads.rs`, where a conversation reads from top
@@ -48,5 +48,6 @@ pub mod server;
 pub mod service_manager;
 pub mod shutdown;
 pub mod signals;
+pub mod socket_options;
 pub mod threads;
 pub mod worker;

@@ -96,7 +96,7 @@ fn try_to_serve(config: &Config, announce: &mut dyn Write) -> Result<()> {
         Some(socket) => socket.local_addr()?.is_unix(),
         None => config.listen.as_ref().is_some_and(Address::is_unix),
     };
-    let ring = ring_options(config, unix)?;
+    let ring = ring_options(config, unix, unix || passed.is_some())?;
     let (workers, max_connections) = size(config, limit);
 
     let (events, inbox) = mpsc::channel();
@@ -151,17 +151,17 @@ fn listen(config: &Config, passed: Option<Socket>) -> Result<Listening> {
     if config.unix_mode != UNIX_MODE && !unix {
         tracing::warn!("--unix-mode is for a Unix socket that --listen names");
     }
-    let nodelay = config.engine.nodelay();
+    let options = config.engine.socket_options();
     match (passed, &config.listen) {
-        (Some(socket), None) => Listening::inherit(socket, nodelay)
+        (Some(socket), None) => Listening::inherit(socket, options.nodelay)
             .context("cannot serve on the socket that was passed (LISTEN_FDS)"),
         // To ignore either would leave its clients without a server.
         (Some(_), Some(address)) => bail!(
             "--listen {address} was given, and a socket was passed (LISTEN_FDS), but a server \
              has one; leave out --listen or the socket unit"
         ),
-        (None, Some(address)) => address.listen(nodelay, config.unix_mode),
-        (None, None) => Endpoint::DEFAULT.listen(nodelay, config.unix_mode),
+        (None, Some(address)) => address.listen(options, config.unix_mode),
+        (None, None) => Endpoint::DEFAULT.listen(options, config.unix_mode),
     }
 }
 
@@ -204,6 +204,9 @@ impl Server {
                 idle_timeout,
                 ring,
                 inherited: listening.inherited,
+                unsettled: listening
+                    .hands_nothing_down()
+                    .then(|| self.engine.socket_options()),
                 shutdown: self.shutdown.clone(),
                 crew: Arc::clone(&self.crew),
                 ready: Box::new(move || {
@@ -408,8 +411,8 @@ fn cannot_run(engine: Engine, unavailable: &diagnosis::Unavailable) -> String {
 }
 
 /// Decides which features of io_uring the engine `uring` uses, for a `unix` socket or for TCP, and
-/// tells.
-fn ring_options(config: &Config, unix: bool) -> Result<RingOptions> {
+/// tells. With `unsettled`, accepted sockets do not have their options from the listener.
+fn ring_options(config: &Config, unix: bool, unsettled: bool) -> Result<RingOptions> {
     let entries = config.uring_entries;
     if config.engine != Engine::Uring {
         if config.uring_features != Choice::AUTO {
@@ -439,6 +442,13 @@ fn ring_options(config: &Config, unix: bool) -> Result<RingOptions> {
         features = features.without(Feature::MultishotRecv);
         if choice.asks_for(Feature::MultishotRecv) {
             tracing::warn!("multishot-recv is not for Unix sockets, whose end it can miss");
+        }
+    }
+    if unsettled && features.has(Feature::DirectDescriptors) {
+        // Without a descriptor, there is no setting options.
+        features = features.without(Feature::DirectDescriptors);
+        if choice.asks_for(Feature::DirectDescriptors) {
+            tracing::warn!("direct-descriptors are not for Unix sockets, nor for passed ones");
         }
     }
     uring::try_features(features).map_err(|error| match error.raw_os_error() {

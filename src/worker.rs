@@ -2,6 +2,7 @@
 
 use std::io;
 use std::iter::{self, Sum};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use rustix::io::Errno;
 
 use crate::features::RingOptions;
 use crate::shutdown::Shutdown;
+use crate::socket_options::SocketOptions;
 
 /// One worker's part of the server. An engine is a function over one of these, run on a thread of
 /// its own; it shares nothing with other workers but the listening socket and a look at their
@@ -26,6 +28,8 @@ pub struct Worker {
     /// Whether the listener is somebody else's as well, so that the drain cannot shut it down: an
     /// accept that is pending then goes on, and the engine must not leave it pending.
     pub inherited: bool,
+    /// What to set on each accepted socket, if the listener does not hand it down.
+    pub unsettled: Option<SocketOptions>,
     /// When to stop accepting, and when to close what is left.
     pub shutdown: Shutdown,
     /// What has happened so far, on this worker and on its peers, by index.
@@ -38,6 +42,15 @@ impl Worker {
     /// This worker's counters.
     pub fn counters(&self) -> &Counters {
         &self.crew[self.index]
+    }
+
+    /// Sets what a socket that was just accepted does not have from the listener. Each engine calls
+    /// this before it receives.
+    pub fn settle(&self, socket: impl AsFd) {
+        if let Some(options) = self.unsettled {
+            // A socket that refuses its options is served as it is.
+            let _ = options.set_on(socket);
+        }
     }
 
     /// The pauses to make before accepting the next connection; none, unless this worker serves
@@ -444,6 +457,7 @@ mod tests {
                 entries: 1,
             },
             inherited: false,
+            unsettled: None,
             shutdown: Shutdown::new().unwrap(),
             crew: crew.into(),
             ready: Box::new(|| ()),

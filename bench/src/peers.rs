@@ -24,8 +24,14 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, anyhow};
 use ringlab::diagnosis;
 use ringlab::endpoint::{Endpoint, Listening, UNIX_MODE};
+use ringlab::socket_options::SocketOptions;
 use ringlab::threads;
 use socket2::Socket;
+
+const OPTIONS: SocketOptions = SocketOptions {
+    nodelay: true,
+    patience: None,
+};
 
 /// A server of the protocol on another runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -63,7 +69,7 @@ impl Peer {
     /// mid-service: what a server with a worker less does is not worth measuring.
     pub fn serve(self, listen: &Endpoint, workers: usize) -> Result<()> {
         ringlab::server::raise_descriptor_limit();
-        let listening = listen.listen(true, UNIX_MODE)?;
+        let listening = listen.listen(OPTIONS, UNIX_MODE)?;
         let Err(error) = self.serve_on(&listening, workers, || {
             // Whoever started the server may have closed the pipe; that is no reason not to serve.
             let mut stdout = io::stdout().lock();
@@ -180,7 +186,7 @@ mod tests {
 
     fn start(peer: Peer, endpoint: fn(&TempDir) -> Endpoint) -> Serving {
         let directory = TempDir::new().unwrap();
-        let listening = endpoint(&directory).listen(true, UNIX_MODE).unwrap();
+        let listening = endpoint(&directory).listen(OPTIONS, UNIX_MODE).unwrap();
         let endpoint = listening.endpoint.clone();
         let (announce, announced) = mpsc::channel();
         thread::spawn(move || {

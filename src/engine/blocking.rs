@@ -103,6 +103,7 @@ impl<'a> Open<'a> {
 
     fn admit(&self, socket: Socket) -> Key {
         self.worker.counters().opened();
+        self.worker.settle(&socket);
         let socket = Arc::new(socket);
         let key = self.lock().insert(Arc::clone(&socket));
         // `watch` closes what is in the table at the deadline; this may have come too late.

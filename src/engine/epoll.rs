@@ -210,7 +210,11 @@ impl Service {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = match self.waiting.take() {
             Some(socket) => socket,
-            None => accept_with(&self.listener, flags)?,
+            None => {
+                let socket = accept_with(&self.listener, flags)?;
+                self.worker.settle(&socket);
+                socket
+            }
         };
         let entry = self.connections.vacant_entry();
         let key = entry.key();

@@ -5,21 +5,29 @@
 //! that a socket can be read, and the read is then an ordinary system call into a buffer that the
 //! task lends for just that long. So a task can be aborted wherever it waits, and leaves nothing
 //! behind. That is the difference to read for in `tokio_uring.rs`.
+//!
+//! Tokio's own streams take a read that does not fill its buffer for one that has emptied the
+//! socket, and wait for the next event. That saves a system call, and is wrong at urgent data: a
+//! read stops there (`tcp(7)`), and what follows may have been reported long ago. So [`Stream`] is
+//! a descriptor on tokio's epoll that asks for news of urgent data as well, and does the same only
+//! where there is none.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 use slab::Slab;
 use socket2::Socket;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, Ready};
 use tokio::runtime::{self, LocalRuntime};
 use tokio::select;
 use tokio::sync::Notify;
-use tokio::task::{AbortHandle, spawn_local, yield_now};
+use tokio::task::{AbortHandle, consume_budget, spawn_local, yield_now};
 use tokio::time::{self, MissedTickBehavior};
 
 use super::signal::Signal;
@@ -112,7 +120,9 @@ impl Service {
     }
 
     /// Gives a new connection its place in the table and its task.
-    fn admit<S: AsyncRead + AsyncWrite + Unpin + 'static>(self: &Rc<Self>, stream: S) {
+    fn admit(self: &Rc<Self>, socket: OwnedFd) -> io::Result<()> {
+        self.worker.settle(&socket);
+        let stream = Stream::new(socket)?;
         self.worker.counters().opened();
         let quiet = Rc::new(Quiet::default());
         let mut connections = self.connections.borrow_mut();
@@ -125,6 +135,7 @@ impl Service {
         };
         let task = spawn_local(place.serve(stream)).abort_handle();
         entry.insert(Connection { quiet, task });
+        Ok(())
     }
 
     async fn all_closed(&self) {
@@ -161,7 +172,7 @@ struct Place {
 }
 
 impl Place {
-    async fn serve(mut self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+    async fn serve(mut self, stream: Stream) {
         let traffic = &self.service.worker.counters().traffic;
         let result = converse(stream, &self.quiet, traffic).await;
         self.ended = Some(match result {
@@ -192,17 +203,13 @@ impl Drop for Place {
     }
 }
 
-async fn converse(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    quiet: &Quiet,
-    traffic: &Traffic,
-) -> io::Result<()> {
-    stream.write_all(GREETING).await?;
+async fn converse(stream: Stream, quiet: &Quiet, traffic: &Traffic) -> io::Result<()> {
+    stream.send(GREETING).await?;
     traffic.sent.add(GREETING.len());
     let mut framer = Framer::new();
     let mut buf = vec![0; buffer::SMALLEST];
     loop {
-        let received = stream.read(&mut buf).await?;
+        let received = stream.receive(&mut buf).await?;
         if received == 0 {
             return Ok(());
         }
@@ -211,7 +218,7 @@ async fn converse(
         let replied = framer.feed(&mut buf[..received]);
         let mut rest = &buf[..replied];
         while !rest.is_empty() {
-            let sent = stream.write(rest).await?;
+            let sent = stream.send(rest).await?;
             if sent == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
@@ -226,37 +233,87 @@ async fn converse(
     }
 }
 
-/// The shared listening socket, as this worker's runtime accepts from it.
-enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener),
+/// A connection's socket.
+struct Stream(AsyncFd<OwnedFd>);
+
+impl Stream {
+    fn new(socket: OwnedFd) -> io::Result<Self> {
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for the sake of other types than OwnedFd"
+        )]
+        AsyncFd::with_interest(socket, interest).map(Self)
+    }
+
+    /// Receives what is there, once something is; 0 bytes at the end.
+    async fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            // Who always has something to read is not the only one.
+            consume_budget().await;
+            let mut guard = self
+                .0
+                .ready(Interest::READABLE | Interest::PRIORITY)
+                .await?;
+            match recv(&self.0, &mut *buf, RecvFlags::empty()) {
+                Ok((received, _)) => {
+                    if received < buf.len() && !guard.ready().is_priority() {
+                        guard.clear_ready_matching(Ready::READABLE);
+                    }
+                    return Ok(received);
+                }
+                Err(Errno::AGAIN) => guard.clear_ready(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Sends what there is room for, once there is room.
+    async fn send(&self, reply: &[u8]) -> io::Result<usize> {
+        loop {
+            let mut guard = self.0.ready(Interest::WRITABLE).await?;
+            match send(&self.0, reply, SendFlags::NOSIGNAL) {
+                Ok(sent) => {
+                    if sent < reply.len() {
+                        guard.clear_ready_matching(Ready::WRITABLE);
+                    }
+                    return Ok(sent);
+                }
+                Err(Errno::AGAIN) => guard.clear_ready(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
 }
+
+/// The shared listening socket, as this worker's runtime accepts from it.
+struct Listener(AsyncFd<Socket>);
 
 impl Listener {
     fn new(socket: Socket) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        if socket.local_addr()?.is_unix() {
-            UnixListener::from_std(socket.into()).map(Self::Unix)
-        } else {
-            TcpListener::from_std(socket.into()).map(Self::Tcp)
-        }
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for the sake of other types than Socket"
+        )]
+        AsyncFd::with_interest(socket, Interest::READABLE).map(Self)
     }
 
     /// Waits for the next connection and has it served.
     ///
-    /// Unlike `accept`, `poll_accept` lets other tasks run between its attempts, which matters
-    /// when a Unix listener is shut down: it is then readable for ever and yet says EAGAIN.
+    /// Accepted by hand, because tokio would register the socket as its own stream.
     async fn accept(&self, service: &Rc<Service>) -> io::Result<()> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, _) = poll_fn(|context| listener.poll_accept(context)).await?;
-                service.admit(stream);
-            }
-            Self::Unix(listener) => {
-                let (stream, _) = poll_fn(|context| listener.poll_accept(context)).await?;
-                service.admit(stream);
+        loop {
+            consume_budget().await;
+            let mut guard = self.0.readable().await?;
+            match accept_with(&self.0, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(socket) => return service.admit(socket),
+                // A Unix listener that is shut down is readable for ever and yet says EAGAIN.
+                Err(Errno::AGAIN) => guard.clear_ready(),
+                Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
     }
 }

@@ -14,16 +14,24 @@
 //! later leaks its descriptor. So no operation runs under a timeout. Whoever wants a connection
 //! gone calls `shutdown(2)` on its socket, the pending operation completes, and the task that
 //! awaits it ends like any other.
+//!
+//! An operation waits in the kernel without a thread, with one exception: one that is woken again
+//! and again and finds nothing to do is left to a thread that blocks in it. Clients can bring that
+//! about, see [`super::KERNEL_THREAD_PATIENCE`]. Then it fails with EAGAIN, and the connection
+//! waits once by readiness, through the runtime's epoll, before it tries again.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown as Direction;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
 use slab::Slab;
 use socket2::Socket;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::{self, UnixListener};
 use tokio::select;
 use tokio::sync::Notify;
@@ -33,6 +41,7 @@ use tokio_uring::Runtime;
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::{TcpListener, TcpStream, UnixStream};
 
+use super::MOST_KERNEL_THREADS;
 use super::signal::Signal;
 use crate::buffer;
 use crate::framing::{Framer, GREETING};
@@ -52,13 +61,18 @@ fn runtime() -> io::Result<Runtime> {
     flags.setup_coop_taskrun().setup_single_issuer();
     // Tried on a ring alone: a runtime whose ring cannot be made leaks its other descriptors
     // (tokio-uring 0.5).
-    match flags.build(1) {
+    let mut trial = flags.build(1);
+    if matches!(&trial, Err(error) if error.kind() == io::ErrorKind::InvalidInput) {
         // How an older kernel answers flags that it does not know.
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-            Runtime::new(&tokio_uring::builder())
-        }
-        _ => Runtime::new(tokio_uring::builder().uring_builder(&flags)),
+        flags = tokio_uring::uring_builder();
+        trial = flags.build(1);
     }
+    // All rings of a thread share the kernel's threads and this limit. It is a precaution, and
+    // kernels before 5.15 do without.
+    let _ = trial?
+        .submitter()
+        .register_iowq_max_workers(&mut [0, MOST_KERNEL_THREADS]);
+    Runtime::new(tokio_uring::builder().uring_builder(&flags))
 }
 
 /// Makes a ring and moves a byte through it, as every connection will.
@@ -81,6 +95,8 @@ struct Service {
 }
 
 struct Connection {
+    /// Made when it is first needed. It must be gone before the descriptor is.
+    readiness: OnceCell<AsyncFd<RawFd>>,
     /// TCP or Unix: once connected, the same operations serve both.
     stream: TcpStream,
     quiet: Quiet,
@@ -128,7 +144,7 @@ impl Service {
                     pause => time::sleep(pause).await,
                 }
             }
-            match listener.accept(drain).await {
+            match listener.accept(&self.worker, drain).await {
                 Ok(stream) => {
                     accepting.succeeded();
                     tokio_uring::spawn(self.clone().serve_connection(self.admit(stream)));
@@ -145,6 +161,7 @@ impl Service {
     fn admit(&self, stream: TcpStream) -> usize {
         self.worker.counters().opened();
         self.connections.borrow_mut().insert(Rc::new(Connection {
+            readiness: OnceCell::new(),
             stream,
             quiet: Quiet::default(),
         }))
@@ -244,6 +261,12 @@ impl Connection {
         loop {
             match self.stream.read(buf).await {
                 (Err(error), unused) if error.kind() == io::ErrorKind::Interrupted => buf = unused,
+                (Err(error), unused) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Err(error) = self.ready(Interest::READABLE).await {
+                        return (Err(error), unused);
+                    }
+                    buf = unused;
+                }
                 other => return other,
             }
         }
@@ -261,12 +284,43 @@ impl Connection {
                     self.quiet.moved();
                     traffic.sent.add(sent);
                     rest = slice.slice(sent..);
+                    if rest.bytes_init() > 0 && self.readiness.get().is_some() {
+                        // The next write would be left to a thread like one before.
+                        if let Err(error) = self.ready(Interest::WRITABLE).await {
+                            return (Err(error), rest.into_inner());
+                        }
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => rest = slice,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Err(error) = self.ready(Interest::WRITABLE).await {
+                        return (Err(error), slice.into_inner());
+                    }
+                    rest = slice;
+                }
                 Err(error) => return (Err(error), slice.into_inner()),
             }
         }
         (Ok(()), rest.into_inner())
+    }
+
+    /// Waits until the socket may be read or written, without an operation in the ring.
+    async fn ready(&self, interest: Interest) -> io::Result<()> {
+        let readiness = match self.readiness.get() {
+            Some(readiness) => readiness,
+            None => {
+                let both = Interest::READABLE | Interest::WRITABLE;
+                #[expect(
+                    deprecated,
+                    reason = "its successor is unsafe: the descriptor must stay open, as it does here"
+                )]
+                let made = AsyncFd::with_interest(self.stream.as_raw_fd(), both)?;
+                self.readiness.get_or_init(|| made)
+            }
+        };
+        // What it tells next is what happens from here on.
+        readiness.ready(interest).await?.clear_ready();
+        Ok(())
     }
 
     /// Completes the pending read with 0, or the pending write with an error. The task that awaits
@@ -302,10 +356,16 @@ impl Listener {
     }
 
     /// The next connection; fails once the drain has begun.
-    async fn accept(&self, drain: &Signal) -> io::Result<TcpStream> {
+    async fn accept(&self, worker: &Worker, drain: &Signal) -> io::Result<TcpStream> {
         let stream: Socket = match self {
             // The drain shuts the socket down, which completes the pending accept.
-            Self::Tcp(listener) => return Ok(listener.accept().await?.0),
+            Self::Tcp(listener) => loop {
+                match listener.accept().await {
+                    // It was left to a thread, like an operation of a connection.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    accepted => return Ok(accepted?.0),
+                }
+            },
             Self::Inherited(listener) => {
                 let accepted = poll_fn(|context| listener.poll_accept(context));
                 let (stream, _) = unless_given(drain, accepted).await?;
@@ -317,6 +377,7 @@ impl Listener {
                 stream.into_std()?.into()
             }
         };
+        worker.settle(&stream);
         // On a non-blocking socket a pending read would complete at once with EAGAIN.
         stream.set_nonblocking(false)?;
         // Named after TCP, but read(2) and write(2) do not ask what kind of socket it is.

@@ -12,7 +12,7 @@
 //! Replies are queued while completions are handled and leave with the same system call that waits
 //! for the next ones. They are sent without waiting (MSG_DONTWAIT), so a send is complete when its
 //! submission is, and its buffer free. If the socket's send buffer is full, what is left is moved
-//! out of the shared buffers and sent by a second, waiting operation; until that is done, nothing
+//! out of the shared buffers and sent when the kernel reports room; until that is done, nothing
 //! more is received from that client. So no client that does not read can keep a shared buffer.
 //!
 //! Everything that may happen to a connection only changes its state; [`Service::advance`] then
@@ -31,13 +31,14 @@ use std::fs;
 use std::io;
 use std::mem;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use slab::Slab;
 use socket2::Socket;
 
-use self::ring::{Data, Event, Receive, Reply, Ring, Stream};
+use self::ring::{Data, Event, Receive, Reply, Ring, Stream, What};
 use self::trial::try_out;
 use self::user_data::Key;
 use crate::buffer;
@@ -50,6 +51,14 @@ use crate::worker::{Door, Ended, Next, Traffic, Worker};
 /// buffers of their own, which also bounds what one of them can have on its way. It still waits
 /// with provided buffers, and is a stream for as long as what comes next fills one of these.
 const STREAM: usize = 4 * PROVIDED;
+
+/// How often a multishot receive on which nothing comes is submitted anew, see
+/// [`Service::check`]; and where that may be needed often.
+const CHECK: Duration = Duration::from_secs(10);
+const CHECK_OFTEN: Duration = Duration::from_secs(1);
+
+/// How many connections at most are looked at in one go.
+const CHECKED_AT_ONCE: usize = 1024;
 
 /// The size of a provided buffer.
 const PROVIDED: usize = buffers::SIZE;
@@ -103,6 +112,8 @@ pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
         accepted: 0,
         due: Vec::new(),
         ran_out: false,
+        checking: false,
+        next_check: 0,
     };
     service.serve()
 }
@@ -166,6 +177,9 @@ struct Service<'r> {
     due: Vec<Key>,
     /// Whether the provided buffers were too few for this batch.
     ran_out: bool,
+    /// Whether [`Event::Check`] will happen, and the first place in the table to look at then.
+    checking: bool,
+    next_check: usize,
 }
 
 struct Connection {
@@ -174,11 +188,28 @@ struct Connection {
     framer: Framer,
     quiet: Quiet,
     receiving: Pending,
-    sending: Sending,
+    /// Whether a send is in flight. There is one at a time, and it completes with the next call of
+    /// the kernel.
+    sending: bool,
     /// Replies to send next, all at once.
     replies: Vec<Reply>,
     /// Whether the socket had no room for the last that was sent.
     stuck: bool,
+    /// Whether room is being watched for. It goes on when there is, and reports nothing then.
+    watches_room: bool,
+    /// Whether a receive was left to a thread of the kernel's, see
+    /// [`KERNEL_THREAD_PATIENCE`](super::KERNEL_THREAD_PATIENCE). From then on none waits: data is
+    /// watched for, and received when it is there.
+    careful: bool,
+    watches_data: bool,
+    /// With `careful`: whether data may be there.
+    readable: bool,
+    /// Whether something was received since the last check.
+    active: bool,
+    /// Whether a multishot receive has brought what needs no reply, so that nothing is sent.
+    unanswered: bool,
+    /// Whether the last receive found no provided buffer.
+    starved: bool,
     /// How to receive next; the pending receive may be of another kind.
     receive: Receive,
     /// Whether the pending receive goes on until it is cancelled.
@@ -191,18 +222,6 @@ struct Connection {
     ended: Option<Ended>,
     /// Whether it is in [`Service::due`].
     is_due: bool,
-}
-
-/// What the one send that a connection has in flight does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sending {
-    Nothing,
-    /// Sends what the socket has room for.
-    Promptly,
-    /// Waits for room.
-    Waiting,
-    /// As above, and there is an attempt to cancel it.
-    Cancelled,
 }
 
 impl Service<'_> {
@@ -255,10 +274,15 @@ impl Service<'_> {
                     }
                 });
             }
-            Event::CancelledSend { key, found } => {
-                self.change(key, |connection| {
-                    if !found && connection.sending == Sending::Cancelled {
-                        connection.sending = Sending::Waiting;
+            Event::Ready { key, what, more } => {
+                self.change(key, |connection| match what {
+                    What::Data => {
+                        connection.readable = true;
+                        connection.watches_data = more;
+                    }
+                    What::Room => {
+                        connection.stuck = false;
+                        connection.watches_room = more;
                     }
                 });
             }
@@ -270,8 +294,11 @@ impl Service<'_> {
             }
             Event::Slept => self.sleeping = false,
             Event::Sweep => self.sweep(),
+            Event::Check => self.check(),
             Event::Drain => {
                 self.reconsider = true;
+                // Nobody is waited for who has gone.
+                (0..self.connections.capacity()).for_each(|place| self.receive_anew(place));
                 for stream in self.parked.drain(..) {
                     self.ring.close(stream);
                 }
@@ -327,7 +354,8 @@ impl Service<'_> {
                 self.parked.push_back(stream);
                 self.admit_parked();
             }
-            Err(Errno::CANCELED) => {}
+            // Cancelled, or left to a thread: submitted again when due.
+            Err(Errno::CANCELED | Errno::AGAIN) => {}
             Err(error) => self.door.failed(&error.into(), &self.worker.shutdown),
         }
     }
@@ -344,6 +372,9 @@ impl Service<'_> {
 
     fn admit(&mut self, stream: Stream) {
         self.worker.counters().opened();
+        if let Stream::Plain(socket) = &stream {
+            self.worker.settle(socket);
+        }
         self.accepted += 1;
         let entry = self.connections.vacant_entry();
         let key = Key::new(entry.key(), self.accepted);
@@ -353,9 +384,16 @@ impl Service<'_> {
             framer: Framer::new(),
             quiet: Quiet::default(),
             receiving: Pending::Idle,
-            sending: Sending::Nothing,
+            sending: false,
             replies: vec![Reply::Static(GREETING)],
             stuck: false,
+            watches_room: false,
+            careful: false,
+            watches_data: false,
+            readable: false,
+            active: false,
+            unanswered: false,
+            starved: false,
             receive: if self.ring.has(Feature::ProvidedBuffers) {
                 Receive::Repeatedly
             } else {
@@ -368,6 +406,7 @@ impl Service<'_> {
             is_due: true,
         });
         self.due.push(key);
+        self.sleep_until_check();
     }
 
     fn received(&mut self, key: Key, result: Result<Data, Errno>, more: bool) {
@@ -396,9 +435,20 @@ impl Service<'_> {
                     connection.reply_to(reply, ring, traffic);
                 }
             }
-            // Cancelled, or the provided buffers ran out: submitted again when due.
-            Err(Errno::CANCELED | Errno::INTR | Errno::AGAIN) => {}
-            Err(Errno::NOBUFS) if ring.has(Feature::ProvidedBuffers) => self.ran_out = true,
+            // Submitted again when due.
+            Err(Errno::CANCELED | Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                connection.careful = true;
+                connection.readable = false;
+            }
+            Err(Errno::NOBUFS) if ring.has(Feature::ProvidedBuffers) => {
+                self.ran_out = true;
+                if mem::replace(&mut connection.starved, true) {
+                    // Those that were posted since are gone, too. To go on like that could be to
+                    // go on for ever: a buffer of its own brings something.
+                    connection.receive = Receive::Into(buffer::SMALLEST);
+                }
+            }
             Err(error) => connection.fail(error),
         }
         self.change(key, |_| ());
@@ -414,11 +464,13 @@ impl Service<'_> {
         let Some(connection) = find(connections, key) else {
             return;
         };
-        connection.sending = Sending::Nothing;
+        connection.sending = false;
         let mut sent = match result {
             Ok(sent) => {
-                connection.quiet.moved();
-                worker.counters().traffic.sent.add(sent);
+                if sent > 0 {
+                    connection.quiet.moved();
+                    worker.counters().traffic.sent.add(sent);
+                }
                 sent
             }
             Err(Errno::CANCELED | Errno::AGAIN | Errno::INTR) => 0,
@@ -458,7 +510,7 @@ impl Service<'_> {
         connection.is_due = false;
         if connection.ended.is_none() {
             connection.send(ring);
-            let all_sent = connection.sending == Sending::Nothing;
+            let all_sent = !connection.sending && connection.replies.is_empty();
             if connection.finished && all_sent && connection.receiving == Pending::Idle {
                 connection.ended = Some(Ended::Closed);
             }
@@ -468,7 +520,7 @@ impl Service<'_> {
             return;
         };
         connection.cancel(ring);
-        if connection.receiving == Pending::Idle && connection.sending == Sending::Nothing {
+        if connection.receiving == Pending::Idle && !connection.sending {
             let connection = connections.remove(key.index());
             for reply in connection.replies {
                 ring.release(reply);
@@ -506,6 +558,52 @@ impl Service<'_> {
         self.sleep_until_sweep();
     }
 
+    /// Submits multishot receives anew that have been quiet since the last look at them.
+    ///
+    /// Such a receive tries again when the socket wakes it, and only then. The kernel fails an
+    /// attempt at urgent data while a signal is pending (`tcp_recvmsg_locked`, and what it calls a
+    /// signal includes task work that is not deferred). If that was the last wake-up, the client
+    /// having gone, the receive never completes. A new one begins with an attempt.
+    fn check(&mut self) {
+        self.checking = false;
+        let places = self.next_check..self.next_check + CHECKED_AT_ONCE;
+        self.next_check = places.end;
+        places.for_each(|place| {
+            let connection = self.connections.get_mut(place);
+            if connection.is_some_and(|connection| !mem::take(&mut connection.active)) {
+                self.receive_anew(place);
+            }
+        });
+        if self.next_check >= self.connections.capacity() {
+            self.next_check = 0;
+        }
+        self.sleep_until_check();
+    }
+
+    fn receive_anew(&mut self, place: usize) {
+        if let Some(connection) = self.connections.get_mut(place)
+            && connection.repeats
+            && connection.receiving == Pending::Active
+        {
+            self.ring.cancel_recv(connection.key);
+            connection.receiving = Pending::Cancelled;
+        }
+    }
+
+    fn sleep_until_check(&mut self) {
+        if self.checking || self.connections.is_empty() || !self.ring.has(Feature::MultishotRecv) {
+            return;
+        }
+        let period = if self.ring.has(Feature::DeferTaskrun) {
+            CHECK
+        } else {
+            CHECK_OFTEN
+        };
+        let rounds = self.connections.capacity().div_ceil(CHECKED_AT_ONCE);
+        self.ring.sleep_until_check(period / rounds.max(1) as u32);
+        self.checking = true;
+    }
+
     fn sleep_until_sweep(&mut self) {
         if let Some(timeout) = self.worker.idle_timeout {
             self.ring.sleep_until_sweep(idle::period(timeout));
@@ -524,12 +622,15 @@ impl Connection {
     /// Turns what was received into the reply, in place, and queues it.
     fn reply_to(&mut self, mut received: Reply, ring: &mut Ring<'_>, traffic: &Traffic) {
         self.quiet.moved();
+        self.active = true;
+        self.starved = false;
         let bytes = ring.bytes_mut(&mut received);
         traffic.received.add(bytes.len());
         let replied = self.framer.feed(bytes);
         received.truncate(replied);
         if replied == 0 || self.ended.is_some() {
             ring.release(received);
+            self.unanswered |= self.repeats;
         } else {
             self.replies.push(received);
         }
@@ -549,21 +650,30 @@ impl Connection {
             for reply in &mut self.replies {
                 ring.make_own(reply);
             }
+            if !mem::replace(&mut self.watches_room, true) {
+                ring.watch_for(What::Room, self.key, &self.stream);
+            }
+            return;
         }
-        if self.sending != Sending::Nothing || self.replies.is_empty() {
+        if self.sending {
+            return;
+        }
+        if mem::take(&mut self.unanswered) && self.replies.is_empty() {
+            // A reset that came with the data, after the receive's attempt and before it waited,
+            // has woken that receive once for both, and it says nothing more (seen on 6.1 to
+            // 6.18): with nothing to follow the data, the kernel does not try again. An empty send
+            // is no packet, and fails if the connection is no more.
+            self.replies.push(Reply::Static(b""));
+        }
+        if self.replies.is_empty() {
             return;
         }
         let later = self
             .replies
             .split_off(self.replies.len().min(ring::MOST_PARTS));
         let replies = mem::replace(&mut self.replies, later);
-        if self.stuck {
-            ring.send_waiting(self.key, &self.stream, replies);
-            self.sending = Sending::Waiting;
-        } else {
-            ring.send(self.key, &self.stream, replies);
-            self.sending = Sending::Promptly;
-        }
+        ring.send(self.key, &self.stream, replies);
+        self.sending = true;
     }
 
     /// Receives unless the client has replies to read first.
@@ -574,8 +684,20 @@ impl Connection {
             PROVIDED.. if !self.repeats => Receive::Into(buffer::LARGEST),
             _ => Receive::Repeatedly,
         };
-        let welcome = matches!(self.sending, Sending::Nothing | Sending::Promptly);
+        if self.careful && self.receive == Receive::Repeatedly {
+            self.receive = Receive::Once;
+        }
+        let welcome = !self.stuck;
         match self.receiving {
+            Pending::Idle if welcome && !self.finished && self.careful => {
+                self.repeats = false;
+                if self.readable {
+                    ring.recv_promptly(self.key, &self.stream, self.receive);
+                    self.receiving = Pending::Active;
+                } else if !mem::replace(&mut self.watches_data, true) {
+                    ring.watch_for(What::Data, self.key, &self.stream);
+                }
+            }
             Pending::Idle if welcome && !self.finished => {
                 ring.recv(self.key, &self.stream, self.receive);
                 self.repeats = ring.repeats(self.receive);
@@ -608,9 +730,13 @@ impl Connection {
             ring.cancel_recv(self.key);
             self.receiving = Pending::Cancelled;
         }
-        if self.sending == Sending::Waiting {
-            ring.cancel_send(self.key);
-            self.sending = Sending::Cancelled;
+        for (watches, what) in [
+            (&mut self.watches_data, What::Data),
+            (&mut self.watches_room, What::Room),
+        ] {
+            if mem::take(watches) {
+                ring.unwatch(what, self.key);
+            }
         }
     }
 }
@@ -626,9 +752,16 @@ mod tests {
             framer: Framer::new(),
             quiet: Quiet::default(),
             receiving: Pending::Idle,
-            sending: Sending::Nothing,
+            sending: false,
             replies: Vec::new(),
             stuck: false,
+            watches_room: false,
+            careful: false,
+            watches_data: false,
+            readable: false,
+            active: false,
+            unanswered: false,
+            starved: false,
             receive: Receive::Repeatedly,
             repeats: false,
             provided: 0,

@@ -7,6 +7,7 @@ mod cli;
 mod conversations;
 mod counters;
 mod faults;
+mod hostile;
 mod lifecycle;
 mod limits;
 mod log;
@@ -91,6 +92,10 @@ const CASES: &[Case] = &cases![
     faults::interruptions_do_not_put_off_the_idle_timeout for All,
     faults::what_comes_while_the_server_is_stopped_is_answered for All,
     faults::interrupted_sends_lose_nothing for All,
+    hostile::urgent_bytes_are_part_of_the_conversation for All,
+    hostile::urgent_bytes_cost_no_threads for All,
+    hostile::half_closed_clients_that_never_read_cost_no_threads for Concurrent,
+    hostile::resets_before_the_server_looks_leave_nothing for All,
     counters::every_byte_is_counted for All,
     counters::every_end_is_counted for All,
     counters::waiting_at_the_limit_is_counted for All,

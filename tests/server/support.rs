@@ -237,6 +237,18 @@ impl Server {
         });
     }
 
+    /// How many threads of the kernel's work for it, because an operation of io_uring blocks.
+    pub(crate) fn kernel_threads(&self) -> usize {
+        let path = format!("/proc/{}/task", self.child.id());
+        fs::read_dir(path)
+            .expect("the server still runs")
+            .map_while(Result::ok)
+            // One that has ended meanwhile is none.
+            .filter_map(|task| fs::read_to_string(task.path().join("comm")).ok())
+            .filter(|name| name.starts_with("iou-wrk"))
+            .count()
+    }
+
     /// The server's own memory now, in bytes: resident and not backed by a file.
     pub(crate) fn memory(&self) -> usize {
         self.status("RssAnon:") * 1024
@@ -335,6 +347,16 @@ impl Client {
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.socket.write_all(bytes).expect("the server takes it");
+    }
+
+    /// Sends a byte as urgent data, see `tcp(7)`. Where a Unix socket does not know what that is
+    /// (before Linux 5.15), it is a byte like others.
+    pub(crate) fn send_urgent(&mut self, byte: &[u8; 1]) {
+        match self.socket.send_out_of_band(byte) {
+            Ok(sent) => assert_eq!(sent, 1),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => self.send(byte),
+            Err(error) => panic!("{error} where the server should take it"),
+        }
     }
 
     /// Sends as much of `bytes` as goes without waiting.

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::cli::{run, stderr};
 use crate::conversations::over_before_it_looks;
+use crate::hostile::{reset_before_it_looks, send_urgent_bytes};
 use crate::support::{self, Client, Server, ringlab};
 
 const TCP: &str = "127.0.0.1:0";
@@ -18,6 +19,13 @@ pub(crate) fn cases() -> Vec<(String, Box<dyn FnOnce() + Send>)> {
         (format!("with_and_without_{feature}"), run)
     });
     let mut cases: Vec<_> = with_and_without.collect();
+    cases.extend(Feature::ALL.into_iter().map(|feature| {
+        let run: Box<dyn FnOnce() + Send> = Box::new(move || bears_hostile_clients(feature));
+        (
+            format!("bears_hostile_clients_with_and_without_{feature}"),
+            run,
+        )
+    }));
     cases.push((
         "features_in_use_are_logged".to_owned(),
         Box::new(features_in_use_are_logged),
@@ -66,6 +74,21 @@ fn with_and_without(feature: Feature) {
         converse(&["--uring-features", &format!("+{feature}")]);
     }
     converse(&["--uring-features", &format!("-{feature}")]);
+}
+
+/// As above, against clients that want to keep what is the server's.
+fn bears_hostile_clients(feature: Feature) {
+    let mut choices = vec![format!("-{feature}")];
+    if probe()["features"][feature.name()]["status"] != "missing" {
+        choices.extend([format!("none,+{feature}"), format!("+{feature}")]);
+    }
+    for features in choices {
+        let options = ["--uring-features", &features, "--idle-timeout", "0"];
+        let server = Server::spawn(&mut serve(TCP, &options));
+        send_urgent_bytes(&server, 20, 2);
+        reset_before_it_looks(&server, 20);
+        server.stop();
+    }
 }
 
 /// Conversations over both kinds of socket, the second time through the smallest ring.

@@ -117,6 +117,8 @@ pub(super) struct Pool {
     /// Buffers from here on have never been used.
     fresh: u16,
     state: Vec<State>,
+    /// Whether a buffer is used up piece by piece.
+    incremental: bool,
 }
 
 /// How much of a buffer is in use.
@@ -180,6 +182,7 @@ impl Pool {
             free: Vec::with_capacity(MOST.into()),
             fresh: 0,
             state: vec![State::default(); MOST.into()],
+            incremental,
         };
         let flags = if incremental { IOU_PBUF_RING_INC } else { 0 };
         // SAFETY: the address is that of MOST entries, at the start of a page, which live until
@@ -258,13 +261,22 @@ impl Pool {
             return None;
         }
         let buffer = received.buffer;
-        let state = &mut self.state[usize::from(buffer)];
+        let state = self.state[usize::from(buffer)];
         assert!(
             state.in_ring,
             "the kernel filled a buffer that it did not have"
         );
         let start = state.filled;
-        let len = received.len.min(SIZE as u32 - start);
+        let size = if self.incremental {
+            SIZE as u32
+        } else {
+            // The kernel may have shortened the entry when it looked at what there was to receive
+            // into a bundle (io_ring_buffers_peek), and then have put it back: the length that it
+            // went by is the one that is there.
+            self.posted_size(buffer).min(SIZE as u32)
+        };
+        let state = &mut self.state[usize::from(buffer)];
+        let len = received.len.min(size - start);
         received.len -= len;
         state.filled += len;
         state.chunks += 1;
@@ -277,6 +289,15 @@ impl Pool {
             received.buffer = self.posted_at[usize::from(next)];
         }
         Some(Chunk { buffer, start, len })
+    }
+
+    /// The length of a buffer as its entry has it.
+    fn posted_size(&self, buffer: u16) -> u32 {
+        let position = self.position_of[usize::from(buffer)];
+        // SAFETY: the position is below MOST. The entry stays as it is until another buffer is
+        // posted there, which takes all others to be posted before and this one to be free. The
+        // kernel is done with it, as with the buffer.
+        unsafe { (*self.entries().add(position.into())).len() }
     }
 
     /// The kernel took this buffer and put nothing into it.
@@ -316,5 +337,31 @@ impl Pool {
         if state.chunks == 0 && !state.in_ring {
             self.free.push(chunk.buffer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use io_uring::IoUring;
+
+    use super::*;
+
+    #[test]
+    fn a_bundle_is_taken_apart_by_the_lengths_that_the_kernel_went_by() {
+        let ring = IoUring::new(1).unwrap();
+        // Before Linux 5.19 there are no provided buffers, nor bundles.
+        let Ok(mut pool) = Pool::register(&ring.submitter(), false) else {
+            return;
+        };
+        pool.post();
+        // The kernel has shortened the first entry, in vain that time, and now filled three.
+        // SAFETY: no operation is in flight that could look at the entry.
+        unsafe { (*pool.entries()).set_len(100) };
+        let mut received = Received::new(0, 100 + SIZE as u32 + 7, false);
+        let chunks: Vec<_> = std::iter::from_fn(|| pool.take(&mut received)).collect();
+        let lengths: Vec<_> = chunks.iter().map(|chunk| chunk.len as usize).collect();
+        assert_eq!(lengths, [100, SIZE, 7]);
+        chunks.into_iter().for_each(|chunk| pool.give_back(chunk));
+        ring.submitter().unregister_buf_ring(GROUP).unwrap();
     }
 }

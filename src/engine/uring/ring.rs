@@ -21,6 +21,7 @@ use io_uring::{
 };
 use rustix::io::Errno;
 
+use super::super::MOST_KERNEL_THREADS;
 use super::buffers::{Chunk, GROUP, Pool, Received};
 use super::user_data::{Key, Op};
 use crate::features::{Feature, Features};
@@ -172,20 +173,40 @@ pub(super) enum Event {
         result: Result<usize, Errno>,
         replies: Vec<Reply>,
     },
+    /// There may be data to receive, or room to send. Without `more` nobody watches any longer.
+    Ready { key: Key, what: What, more: bool },
     /// The attempt to cancel a receive has an answer: whether it was found.
     CancelledRecv { key: Key, found: bool },
-    /// As above, for a send.
-    CancelledSend { key: Key, found: bool },
     /// As above, for the accept.
     CancelledAccept { found: bool },
     /// The time is over.
     Slept,
     /// It is time to look for idle connections.
     Sweep,
+    /// It is time to look for receives that have missed something.
+    Check,
     /// Accept no more.
     Drain,
     /// Close what is still open.
     Cut,
+}
+
+/// What a connection waits for without an operation that would do it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    /// Something to receive, or the end.
+    Data,
+    /// Room in the socket's send buffer.
+    Room,
+}
+
+impl What {
+    fn op(self) -> Op {
+        match self {
+            Self::Data => Op::AwaitData,
+            Self::Room => Op::AwaitRoom,
+        }
+    }
 }
 
 /// The memory of one connection's operations in flight.
@@ -226,11 +247,12 @@ impl Message {
     }
 }
 
-/// How long the two timeouts take.
+/// How long the timeouts take.
 #[derive(Default)]
 struct Times {
     sleep: Timespec,
     sweep: Timespec,
+    check: Timespec,
 }
 
 /// A ring in use. It borrows the [`IoUring`] that it was made over, which outlives it.
@@ -246,6 +268,8 @@ pub(super) struct Ring<'r> {
     /// Operations in flight for which that is so, or which use the pool.
     in_flight: usize,
     pool: Option<Pool>,
+    /// Whether the kernel can report readiness again and again (Linux 5.13).
+    watches: bool,
     /// Sockets that are being closed.
     closing: usize,
     /// How often the kernel refused submissions, and how often it had more completions than the
@@ -274,6 +298,8 @@ impl<'r> Ring<'r> {
             let mut napi = Napi::new().set_busy_poll_timeout(NAPI_MICROSECONDS);
             submitter.register_napi(&mut napi)?;
         }
+        // A precaution that kernels before 5.15 do without: hardly anything is left to a thread.
+        let _ = submitter.register_iowq_max_workers(&mut [0, MOST_KERNEL_THREADS]);
         let pool = if features.has(Feature::ProvidedBuffers) {
             let incremental = features.has(Feature::IncrementalBuffers);
             Some(Pool::register(&submitter, incremental)?)
@@ -289,6 +315,7 @@ impl<'r> Ring<'r> {
             lent: Vec::new(),
             in_flight: 0,
             pool,
+            watches: true,
             closing: 0,
             refused: 0,
             overflowed: 0,
@@ -381,11 +408,26 @@ impl<'r> Ring<'r> {
 
     /// Receives, as `how` says.
     pub(super) fn recv(&mut self, key: Key, stream: &Stream, how: Receive) {
-        let mut ioprio = 0;
         // A multishot receive that polls first can miss the end of a Unix stream (seen on 6.18).
-        if self.has(Feature::PollFirst) && !self.repeats(how) {
-            ioprio |= RECVSEND_POLL_FIRST;
-        }
+        let polls_first = self.has(Feature::PollFirst) && !self.repeats(how);
+        let ioprio = if polls_first { RECVSEND_POLL_FIRST } else { 0 };
+        self.submit_recv(0, ioprio, key, stream, how);
+    }
+
+    /// Receives once and only what is there, or completes with EAGAIN.
+    pub(super) fn recv_promptly(&mut self, key: Key, stream: &Stream, how: Receive) {
+        assert!(!self.repeats(how), "what is there is received once");
+        self.submit_recv(libc::MSG_DONTWAIT, 0, key, stream, how);
+    }
+
+    fn submit_recv(
+        &mut self,
+        flags: libc::c_int,
+        mut ioprio: u16,
+        key: Key,
+        stream: &Stream,
+        how: Receive,
+    ) {
         let entry = match how {
             Receive::Repeatedly | Receive::Once => {
                 if self.repeats(how) {
@@ -398,6 +440,7 @@ impl<'r> Ring<'r> {
                 self.lend_for_recv(key, Receiving::Provided);
                 on!(stream, |fd| opcode::Recv::new(fd, ptr::null_mut(), 0))
                     .ioprio(ioprio)
+                    .flags(flags)
                     .buf_group(GROUP)
                     .build()
                     .flags(Flags::BUFFER_SELECT)
@@ -408,6 +451,7 @@ impl<'r> Ring<'r> {
                 self.lend_for_recv(key, Receiving::Own(buf));
                 on!(stream, |fd| opcode::Recv::new(fd, start, capacity))
                     .ioprio(ioprio)
+                    .flags(flags)
                     .build()
             }
         };
@@ -436,23 +480,7 @@ impl<'r> Ring<'r> {
     ///
     /// It completes with the submission.
     pub(super) fn send(&mut self, key: Key, stream: &Stream, replies: Vec<Reply>) {
-        self.submit_send(Op::Send, libc::MSG_DONTWAIT, key, stream, replies);
-    }
-
-    /// As [`Ring::send`], but waits until the socket has room.
-    pub(super) fn send_waiting(&mut self, key: Key, stream: &Stream, replies: Vec<Reply>) {
-        self.submit_send(Op::SendWaiting, 0, key, stream, replies);
-    }
-
-    fn submit_send(
-        &mut self,
-        op: Op,
-        flags: libc::c_int,
-        key: Key,
-        stream: &Stream,
-        replies: Vec<Reply>,
-    ) {
-        let flags = flags | libc::MSG_NOSIGNAL;
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         let (entry, message) = if let [reply] = replies.as_slice() {
             let part = self.part(reply);
             let (start, len) = (part.iov_base.cast(), part.iov_len as u32);
@@ -469,7 +497,27 @@ impl<'r> Ring<'r> {
         assert!(lent.send.is_none(), "one send at a time");
         lent.send = Some((replies, message));
         self.in_flight += 1;
-        self.push(entry, op, key);
+        self.push(entry, Op::Send, key);
+    }
+
+    /// Lets [`Event::Ready`] happen whenever there may be more of `what`, now for a first time.
+    ///
+    /// It goes on until the client is gone or [`Ring::unwatch`] ends it. A send that waits would
+    /// be woken for as long as the client's half is closed, and be left to a thread.
+    pub(super) fn watch_for(&mut self, what: What, key: Key, stream: &Stream) {
+        let flags = match what {
+            What::Data => libc::POLLIN,
+            What::Room => libc::POLLOUT,
+        };
+        let entry = on!(stream, |fd| opcode::PollAdd::new(fd, flags as u32))
+            .multi(self.watches)
+            .build();
+        self.push(entry, what.op(), key);
+    }
+
+    /// Ends that. What it had to report may still come.
+    pub(super) fn unwatch(&mut self, what: What, key: Key) {
+        self.cancel(what.op(), Op::CancelAwait, key);
     }
 
     /// Makes a pending accept complete, unless it does so anyway.
@@ -480,11 +528,6 @@ impl<'r> Ring<'r> {
     /// Makes a pending receive complete, unless it does so anyway.
     pub(super) fn cancel_recv(&mut self, key: Key) {
         self.cancel(Op::Recv, Op::CancelRecv, key);
-    }
-
-    /// Makes a waiting send complete, unless it does so anyway.
-    pub(super) fn cancel_send(&mut self, key: Key) {
-        self.cancel(Op::SendWaiting, Op::CancelSend, key);
     }
 
     fn cancel(&mut self, target: Op, op: Op, key: Key) {
@@ -520,6 +563,13 @@ impl<'r> Ring<'r> {
         self.times.sweep = Timespec::from(time);
         let entry = opcode::Timeout::new(&raw const self.times.sweep).build();
         self.push(entry, Op::Sweep, Key::NONE);
+    }
+
+    /// Lets [`Event::Check`] happen after `time`, once.
+    pub(super) fn sleep_until_check(&mut self, time: Duration) {
+        self.times.check = Timespec::from(time);
+        let entry = opcode::Timeout::new(&raw const self.times.check).build();
+        self.push(entry, Op::Check, Key::NONE);
     }
 
     /// Lets [`Event::Drain`] and [`Event::Cut`] happen when these are at their end of file.
@@ -666,7 +716,7 @@ impl<'r> Ring<'r> {
                 }
                 Event::Received { key, result, more }
             }
-            Op::Send | Op::SendWaiting => {
+            Op::Send => {
                 self.in_flight -= 1;
                 let lent = self.lent(key).send.take();
                 let (replies, _) = lent.expect("a send is in flight");
@@ -676,11 +726,22 @@ impl<'r> Ring<'r> {
                     replies,
                 }
             }
+            Op::AwaitData | Op::AwaitRoom => {
+                // How a kernel answers that can report readiness only once.
+                self.watches &= result != Err(Errno::INVAL);
+                let what = if op == Op::AwaitRoom {
+                    What::Room
+                } else {
+                    What::Data
+                };
+                Event::Ready { key, what, more }
+            }
+            Op::CancelAwait => return None,
             Op::CancelAccept => Event::CancelledAccept { found },
             Op::CancelRecv => Event::CancelledRecv { key, found },
-            Op::CancelSend => Event::CancelledSend { key, found },
             Op::Sleep => Event::Slept,
             Op::Sweep => Event::Sweep,
+            Op::Check => Event::Check,
             Op::Drain => Event::Drain,
             Op::Cut => Event::Cut,
             Op::Close => {

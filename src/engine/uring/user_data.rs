@@ -50,29 +50,33 @@ pub(super) enum Op {
     Accept,
     Recv,
     Send,
-    SendWaiting,
+    AwaitData,
+    AwaitRoom,
     Close,
     CancelAccept,
     CancelRecv,
-    CancelSend,
+    CancelAwait,
     Sleep,
     Sweep,
+    Check,
     Drain,
     Cut,
 }
 
 impl Op {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::Accept,
         Self::Recv,
         Self::Send,
-        Self::SendWaiting,
+        Self::AwaitData,
+        Self::AwaitRoom,
         Self::Close,
         Self::CancelAccept,
         Self::CancelRecv,
-        Self::CancelSend,
+        Self::CancelAwait,
         Self::Sleep,
         Self::Sweep,
+        Self::Check,
         Self::Drain,
         Self::Cut,
     ];
