@@ -5,6 +5,10 @@
 //! thousand idle connections cheap, large ones keep system calls from dominating a bulk stream.
 //! Hence: start small, grow while reads fill the buffer. A read that does not fill it has emptied
 //! the socket, the next one will have to wait, and nobody waits with a large buffer.
+//!
+//! What comes in batches comes again, so the buffer that waits is one that the last batch would have
+//! fitted: after a read that had to grow its buffer the rest of the batch says little, and the size
+//! halves with each read that did not need it instead of following the last one down.
 
 /// Bytes to ask for in a connection's first read.
 pub const SMALLEST: usize = 512;
@@ -26,7 +30,9 @@ pub fn next_size(size: usize, read: usize) -> usize {
     if read >= size {
         (size * GROWTH).min(LARGEST)
     } else {
-        read.next_power_of_two().clamp(SMALLEST, WAITING)
+        // Larger than what came, or the next of the same length would look like a part of more.
+        let fitting = (read + 1).next_power_of_two();
+        fitting.max(size / 2).clamp(SMALLEST, WAITING)
     }
 }
 
@@ -55,5 +61,51 @@ mod tests {
             assert!(next_size(LARGEST, length) >= length);
         }
         assert_eq!(next_size(SMALLEST, 32), SMALLEST);
+    }
+
+    /// Reads what there is until a read does not fill its buffer. Returns how many reads that was,
+    /// and with how large a buffer the next one waits.
+    fn read_all(mut available: usize, mut size: usize) -> (usize, usize) {
+        let mut reads = 0;
+        while available > 0 {
+            let read = available.min(size);
+            available -= read;
+            reads += 1;
+            size = next_size(size, read);
+        }
+        (reads, size)
+    }
+
+    #[test]
+    fn batches_of_any_depth_and_size_take_no_more_reads_than_they_must() {
+        for depth in 1..=64 {
+            for message in [3, 16, 31, 32, 33, 34, 63, 64, 65, 128, 255, 256, 257, 1024, 4098] {
+                let batch = depth * message;
+                let must = if batch <= WAITING {
+                    1
+                } else {
+                    1 + (batch - WAITING).div_ceil(LARGEST)
+                };
+                let mut size = SMALLEST;
+                for round in 0..40 {
+                    let reads;
+                    (reads, size) = read_all(batch, size);
+                    // The first few are there to find the size.
+                    assert!(
+                        round < 3 || reads <= must,
+                        "{depth} messages of {message} bytes take {reads} reads, not {must}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn few_small_messages_are_enough_to_shrink_the_buffer() {
+        let mut size = WAITING;
+        for _ in 0..3 {
+            size = next_size(size, 32);
+        }
+        assert_eq!(size, SMALLEST);
     }
 }
