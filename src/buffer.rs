@@ -79,7 +79,9 @@ mod tests {
     #[test]
     fn batches_of_any_depth_and_size_take_no_more_reads_than_they_must() {
         for depth in 1..=64 {
-            for message in [3, 16, 31, 32, 33, 34, 63, 64, 65, 128, 255, 256, 257, 1024, 4098] {
+            for message in [
+                3, 16, 31, 32, 33, 34, 63, 64, 65, 128, 255, 256, 257, 1024, 4098,
+            ] {
                 let batch = depth * message;
                 let must = if batch <= WAITING {
                     1

@@ -7,11 +7,14 @@
 //!    epoll_wait ──▶ for each ready socket: recv(buf) ──▶ feed(buf) ──▶ send(buf)
 //! ```
 //!
-//! What makes it fast is what it does not do. A socket is registered once and level-triggered, so
-//! no event costs an `epoll_ctl(2)`, and one `recv(2)` that empties the socket is enough: there is
-//! no second one to see EAGAIN. A reply is sent at once. Only if the socket's send buffer is full
-//! is the rest of it copied aside and the registration changed to wait for room; until the client
-//! has read it, nothing more is read from that client.
+//! What makes it fast is what it does not do. A socket is registered edge-triggered, so neither an
+//! event nor the wait for room costs an `epoll_ctl(2)`, and one `recv(2)` that does not fill the
+//! buffer has emptied the socket: there is no second one to see EAGAIN. (Unless there is an end or
+//! urgent data to come to, which the event tells: `epoll(7)`, `tcp(7)`.) A reply is sent at once.
+//! Only if the socket's send buffer is full is the rest of it copied aside; until the client has
+//! read it, nothing more is read from that client.
+//!
+//! Whoever has filled the buffer has its next turn after the others who are ready.
 
 use std::io;
 use std::mem;
@@ -20,7 +23,7 @@ use std::time::Duration;
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
@@ -42,13 +45,27 @@ const DRAIN: u64 = u64::MAX - 1;
 const CUT: u64 = u64::MAX - 2;
 const SWEEP: u64 = u64::MAX - 3;
 
+/// What a connection is registered for. Room is added when a socket is full for the first time:
+/// most never are, and for each the kernel would first report that there is some.
+const NEWS: EventFlags = EventFlags::IN
+    .union(EventFlags::RDHUP)
+    .union(EventFlags::PRI)
+    .union(EventFlags::ET);
+
 pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let mut service = Service::new(worker, listener)?;
     (service.worker.ready)();
     let mut events = Vec::with_capacity(BATCH);
     while service.is_needed() {
-        let timeout = service.update_listener()?.map(to_timespec);
+        let timeout = service.update_listener()?;
+        // Not to wait, if somebody has more.
+        let timeout = if service.unfinished.is_empty() {
+            timeout
+        } else {
+            Some(Duration::ZERO)
+        };
+        let timeout = timeout.map(to_timespec);
         match epoll::wait(
             &service.epoll,
             rustix::buffer::spare_capacity(&mut events),
@@ -60,14 +77,18 @@ pub(super) fn run(worker: Worker, listener: Socket) -> io::Result<()> {
         // What closes or adds connections beside the one that an event is about comes when all
         // events have been handled, so that each of these finds its own connection.
         let (mut acceptable, mut sweep, mut cut) = (false, false, false);
+        let unfinished = mem::take(&mut service.unfinished);
         for event in events.drain(..) {
             match event.data.u64() {
                 LISTENER => acceptable = true,
                 DRAIN => service.stop_accepting()?,
                 CUT => cut = true,
                 SWEEP => sweep = true,
-                key => service.handle(key as usize),
+                key => service.handle(key as usize, event.flags),
             }
+        }
+        for key in unfinished {
+            service.resume(key);
         }
         if sweep {
             service.sweep();
@@ -95,22 +116,38 @@ struct Service {
     waiting: Option<OwnedFd>,
     sweeps: OwnedFd,
     connections: Slab<Connection>,
+    /// Those whose last read has filled the buffer. None is closed while it is listed here.
+    unfinished: Vec<usize>,
     buf: Box<[u8]>,
+    /// Memory for the next part of a reply for which there is no room.
+    spare: Vec<u8>,
 }
 
 struct Connection {
     socket: OwnedFd,
     framer: Framer,
     quiet: Quiet,
-    /// The part of a reply for which the socket had no room. While there is one, the socket is
-    /// registered for writing and not for reading.
+    /// A reply that ends in a part for which the socket had no room. While there is one, nothing
+    /// is read.
     rest: Vec<u8>,
+    /// How much of it has been sent since.
+    sent: usize,
+    /// Whether the socket is registered for news of room.
+    awaits_room: bool,
+    /// Whether there may be something to read, and whether a read that does not fill the buffer
+    /// would leave some of it.
+    readable: bool,
+    read_on: bool,
+    /// Whether it is in [`Service::unfinished`].
+    unfinished: bool,
 }
 
 /// How far the handling of an event has come.
 enum Progress {
     /// Wait for the next event.
     Waiting,
+    /// There may be more to read.
+    Unfinished,
     /// The client has closed its sending side and has all replies.
     Finished,
 }
@@ -147,6 +184,8 @@ impl Service {
             waiting: None,
             sweeps,
             connections: Slab::new(),
+            unfinished: Vec::new(),
+            spare: Vec::new(),
             buf: vec![0; buffer::LARGEST].into_boxed_slice(),
         })
     }
@@ -219,7 +258,7 @@ impl Service {
         let entry = self.connections.vacant_entry();
         let key = entry.key();
         let data = EventData::new_u64(key as u64);
-        if let Err(error) = epoll::add(&self.epoll, &socket, data, EventFlags::IN) {
+        if let Err(error) = epoll::add(&self.epoll, &socket, data, NEWS) {
             self.waiting = Some(socket);
             return Err(error);
         }
@@ -228,10 +267,14 @@ impl Service {
             framer: Framer::new(),
             quiet: Quiet::default(),
             rest: Vec::new(),
+            sent: 0,
+            awaits_room: false,
+            readable: false,
+            read_on: false,
+            unfinished: false,
         });
         self.worker.counters().opened();
-        let traffic = &self.worker.counters().traffic;
-        let greeted = self.connections[key].send(&self.epoll, key, GREETING, traffic);
+        let greeted = self.turn(key).send(Source::Greeting);
         self.conclude(key, greeted.map(|()| Progress::Waiting));
         Ok(())
     }
@@ -243,15 +286,45 @@ impl Service {
         Ok(epoll::delete(&self.epoll, &self.worker.shutdown.drain)?)
     }
 
-    fn handle(&mut self, key: usize) {
-        let traffic = &self.worker.counters().traffic;
-        let progress = self.connections[key].advance(&self.epoll, key, &mut self.buf, traffic);
-        self.conclude(key, progress);
+    fn handle(&mut self, key: usize, news: EventFlags) {
+        let connection = &mut self.connections[key];
+        // An end, an error and urgent data are to be read, too.
+        connection.readable |= news.intersects(EventFlags::OUT.complement());
+        connection.read_on |= news.intersects(EventFlags::IN.union(EventFlags::OUT).complement());
+        // Otherwise its turn comes below.
+        if !connection.unfinished {
+            let progress = self.turn(key).advance(news);
+            self.conclude(key, progress);
+        }
+    }
+
+    /// Goes on where there was more to read.
+    fn resume(&mut self, key: usize) {
+        let connection = self.connections.get_mut(key);
+        if connection.is_some_and(|connection| mem::take(&mut connection.unfinished)) {
+            let progress = self.turn(key).advance(EventFlags::empty());
+            self.conclude(key, progress);
+        }
+    }
+
+    fn turn(&mut self, key: usize) -> Turn<'_> {
+        Turn {
+            key,
+            connection: &mut self.connections[key],
+            epoll: &self.epoll,
+            buf: &mut self.buf,
+            spare: &mut self.spare,
+            traffic: &self.worker.counters().traffic,
+        }
     }
 
     fn conclude(&mut self, key: usize, progress: io::Result<Progress>) {
         match progress {
             Ok(Progress::Waiting) => {}
+            Ok(Progress::Unfinished) => {
+                self.connections[key].unfinished = true;
+                self.unfinished.push(key);
+            }
             Ok(Progress::Finished) => self.close(key, Ended::Closed),
             Err(error) => {
                 tracing::debug!(%error, "connection failed");
@@ -286,76 +359,110 @@ impl Service {
     }
 }
 
-impl Connection {
-    /// Handles one event: there is something to read, or room for the rest of a reply.
-    fn advance(
-        &mut self,
-        epoll: &OwnedFd,
-        key: usize,
-        buf: &mut [u8],
-        traffic: &Traffic,
-    ) -> io::Result<Progress> {
-        if !self.rest.is_empty() {
-            self.send_rest(epoll, key, traffic)?;
+/// One connection's turn, with what it may use meanwhile.
+struct Turn<'a> {
+    key: usize,
+    connection: &'a mut Connection,
+    epoll: &'a OwnedFd,
+    buf: &'a mut [u8],
+    spare: &'a mut Vec<u8>,
+    traffic: &'a Traffic,
+}
+
+/// Where what is to be sent lies.
+#[derive(Clone, Copy)]
+enum Source {
+    Greeting,
+    /// In the shared buffer, so many bytes.
+    Shared(usize),
+}
+
+impl Turn<'_> {
+    /// There may be something to read, or room for the rest of a reply.
+    fn advance(&mut self, news: EventFlags) -> io::Result<Progress> {
+        if !self.connection.rest.is_empty() {
+            if news.intersects(EventFlags::IN.union(EventFlags::PRI).complement()) {
+                self.send_rest()?;
+            }
+            if !self.connection.rest.is_empty() {
+                return Ok(Progress::Waiting);
+            }
+        }
+        if !self.connection.readable {
             return Ok(Progress::Waiting);
         }
-        let received = match recv(&self.socket, &mut *buf, RecvFlags::empty()) {
+        let received = match recv(&self.connection.socket, &mut *self.buf, RecvFlags::empty()) {
             Ok((0, _)) => return Ok(Progress::Finished),
             Ok((received, _)) => received,
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(Progress::Waiting),
+            Err(Errno::AGAIN) => {
+                self.connection.readable = false;
+                self.connection.read_on = false;
+                return Ok(Progress::Waiting);
+            }
+            Err(Errno::INTR) => return Ok(Progress::Unfinished),
             Err(error) => return Err(error.into()),
         };
-        self.quiet.moved();
-        traffic.received.add(received);
-        let replied = self.framer.feed(&mut buf[..received]);
-        self.send(epoll, key, &buf[..replied], traffic)?;
-        Ok(Progress::Waiting)
+        self.connection.quiet.moved();
+        self.traffic.received.add(received);
+        self.connection.readable = received == self.buf.len() || self.connection.read_on;
+        let replied = self.connection.framer.feed(&mut self.buf[..received]);
+        self.send(Source::Shared(replied))?;
+        Ok(
+            if self.connection.readable && self.connection.rest.is_empty() {
+                Progress::Unfinished
+            } else {
+                Progress::Waiting
+            },
+        )
     }
 
-    /// Sends what the socket takes of `reply`, and keeps the rest until there is room.
-    fn send(
-        &mut self,
-        epoll: &OwnedFd,
-        key: usize,
-        reply: &[u8],
-        traffic: &Traffic,
-    ) -> io::Result<()> {
+    /// Sends what the socket takes, and keeps the rest until there is room.
+    fn send(&mut self, source: Source) -> io::Result<()> {
+        let reply = match source {
+            Source::Greeting => GREETING,
+            Source::Shared(len) => &self.buf[..len],
+        };
         if reply.is_empty() {
             return Ok(());
         }
-        let sent = self.send_now(reply, traffic)?;
-        if sent < reply.len() {
-            self.rest = reply[sent..].to_vec();
-            self.wait_for(epoll, key, EventFlags::OUT)?;
+        let sent = send_now(self.connection, reply, self.traffic)?;
+        if sent == reply.len() {
+            return Ok(());
+        }
+        let mut rest = mem::take(self.spare);
+        rest.clear();
+        rest.extend_from_slice(&reply[sent..]);
+        self.connection.rest = rest;
+        self.connection.sent = 0;
+        if !mem::replace(&mut self.connection.awaits_room, true) {
+            // Room that has come since is reported as well.
+            let key = EventData::new_u64(self.key as u64);
+            let news = NEWS.union(EventFlags::OUT);
+            epoll::modify(self.epoll, self.connection.socket.as_fd(), key, news)?;
         }
         Ok(())
     }
 
-    fn send_rest(&mut self, epoll: &OwnedFd, key: usize, traffic: &Traffic) -> io::Result<()> {
-        let sent = self.send_now(&self.rest, traffic)?;
-        self.rest.drain(..sent);
-        if self.rest.is_empty() {
-            self.rest = Vec::new();
-            self.wait_for(epoll, key, EventFlags::IN)?;
+    fn send_rest(&mut self) -> io::Result<()> {
+        let rest = &self.connection.rest[self.connection.sent..];
+        self.connection.sent += send_now(self.connection, rest, self.traffic)?;
+        if self.connection.sent == self.connection.rest.len() {
+            *self.spare = mem::take(&mut self.connection.rest);
         }
         Ok(())
     }
+}
 
-    fn send_now(&self, reply: &[u8], traffic: &Traffic) -> io::Result<usize> {
-        match send(&self.socket, reply, SendFlags::NOSIGNAL) {
-            Ok(sent) => {
-                self.quiet.moved();
-                traffic.sent.add(sent);
-                Ok(sent)
-            }
-            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
-            Err(error) => Err(error.into()),
+fn send_now(connection: &Connection, reply: &[u8], traffic: &Traffic) -> io::Result<usize> {
+    // An attempt that was interrupted is no reason to wait for room.
+    match retry_on_intr(|| send(&connection.socket, reply, SendFlags::NOSIGNAL)) {
+        Ok(sent) => {
+            connection.quiet.moved();
+            traffic.sent.add(sent);
+            Ok(sent)
         }
-    }
-
-    fn wait_for(&self, epoll: &OwnedFd, key: usize, flags: EventFlags) -> io::Result<()> {
-        let key = EventData::new_u64(key as u64);
-        Ok(epoll::modify(epoll, self.socket.as_fd(), key, flags)?)
+        Err(Errno::AGAIN) => Ok(0),
+        Err(error) => Err(error.into()),
     }
 }
 
