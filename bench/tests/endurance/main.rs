@@ -8,9 +8,12 @@
 //! RINGLAB_ENDURANCE=full cargo test --release -p ringlab-bench --test endurance -- --test-threads 1
 //! ```
 //!
-//! That takes some 75 minutes, an hour of it the soak: ten minutes for each engine.
+//! That takes some two hours: an hour of it the soak, ten minutes for each engine, and another one
+//! the hostile crowd. A number in the place of `full` is for how many seconds that crowd stays,
+//! and leaves the rest as it is: add the filter `hostile_crowd`.
 
 mod crowd;
+mod hostile;
 mod server;
 mod signals;
 mod soak;
@@ -47,6 +50,12 @@ struct Scale {
     overflow: Duration,
     /// How long everything happens at once.
     soak: Duration,
+    /// Connections on which urgent data comes.
+    urgent: usize,
+    /// How long a hostile crowd stays.
+    hostile: Duration,
+    /// How long others are watched without one.
+    undisturbed: Duration,
 }
 
 const SMALL: Scale = Scale {
@@ -60,6 +69,9 @@ const SMALL: Scale = Scale {
     stopped: Duration::from_millis(1500),
     overflow: Duration::from_secs(1),
     soak: Duration::from_secs(3),
+    urgent: 40,
+    hostile: Duration::from_secs(3),
+    undisturbed: Duration::from_secs(1),
 };
 
 const FULL: Scale = Scale {
@@ -73,6 +85,9 @@ const FULL: Scale = Scale {
     stopped: Duration::from_secs(5),
     overflow: Duration::from_secs(10),
     soak: Duration::from_secs(600),
+    urgent: 5000,
+    hostile: Duration::from_secs(600),
+    undisturbed: Duration::from_secs(20),
 };
 
 /// A trial: its name, whether engines must serve several clients at once for it, what happens.
@@ -85,6 +100,7 @@ const CASES: &[Case] = &[
         true,
         crowd::clients_that_never_read,
     ),
+    ("hostile_crowd", true, hostile::hostile_crowd),
     ("connects_and_resets", false, crowd::connects_and_resets),
     (
         "terminated_under_load",
@@ -103,7 +119,12 @@ const CASES: &[Case] = &[
 fn main() -> ExitCode {
     let scale = match env::var("RINGLAB_ENDURANCE").as_deref() {
         Ok("full") => FULL,
-        _ => SMALL,
+        Ok(seconds) => seconds.parse().map_or(SMALL, |seconds| Scale {
+            hostile: Duration::from_secs(seconds),
+            urgent: FULL.urgent,
+            ..SMALL
+        }),
+        Err(_) => SMALL,
     };
     ringlab::server::raise_descriptor_limit();
     let mut trials = Vec::new();

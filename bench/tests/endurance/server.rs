@@ -105,6 +105,28 @@ impl Server {
         kibibytes.trim().parse::<usize>().expect("a number") * 1024
     }
 
+    /// How many threads of the kernel's work for it, because an operation of io_uring blocks.
+    pub(crate) fn kernel_threads(&self) -> usize {
+        let threads = fs::read_dir(self.proc("task")).expect("the server still runs");
+        threads
+            .map_while(Result::ok)
+            // One that has ended meanwhile is none.
+            .filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok())
+            .filter(|name| name.starts_with("iou-wrk"))
+            .count()
+    }
+
+    /// What its connections may leave behind. The kernel's threads end five seconds after their
+    /// last work.
+    pub(crate) fn left(&self) -> Left {
+        let threads = fs::read_dir(self.proc("task")).expect("the server still runs");
+        Left {
+            threads: threads.count() - self.kernel_threads(),
+            descriptors: self.descriptors() + sockets::held(&self.endpoint),
+            memory: self.memory(),
+        }
+    }
+
     /// Processor time that it has used, to a hundredth of a second.
     pub(crate) fn processor_time(&self) -> Duration {
         let stat = fs::read_to_string(self.proc("stat")).expect("the server still runs");
@@ -130,6 +152,15 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// See [`Server::left`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Left {
+    pub(crate) threads: usize,
+    /// Connections that are no descriptors of the process included.
+    pub(crate) descriptors: usize,
+    pub(crate) memory: usize,
 }
 
 /// Connects; whether the server accepts is another question.
