@@ -38,8 +38,8 @@ pub enum Feature {
     MinWait,
     /// A receive waits for readiness first instead of trying at once (5.19).
     PollFirst,
-    /// Waiting for completions does not count as waiting for I/O, which would raise the
-    /// processor's frequency (6.15).
+    /// Waiting for completions does not count as waiting for I/O, as which an idle server would
+    /// show; nor does the processor raise its frequency for it (6.15).
     NoIowait,
     /// Waiting polls the network device for a while (6.9, with CONFIG_NET_RX_BUSY_POLL).
     Napi,
@@ -64,11 +64,11 @@ impl Feature {
         CoopTaskrun,
         RegisteredRing,
         NoSqarray,
+        NoIowait,
         Bundles,
         IncrementalBuffers,
         MinWait,
         PollFirst,
-        NoIowait,
         Napi,
         Sqpoll,
     ];
@@ -117,7 +117,7 @@ impl Feature {
     pub const fn is_default(self) -> bool {
         !matches!(
             self,
-            Bundles | IncrementalBuffers | MinWait | PollFirst | NoIowait | Napi | Sqpoll
+            Bundles | IncrementalBuffers | MinWait | PollFirst | Napi | Sqpoll
         )
     }
 
@@ -356,7 +356,7 @@ mod tests {
         assert_eq!(
             resolved("auto", Features::ALL),
             "multishot-accept,provided-buffers,multishot-recv,direct-descriptors,defer-taskrun,\
-             registered-ring,no-sqarray"
+             registered-ring,no-sqarray,no-iowait"
         );
         assert_eq!(resolved("auto", Features::NONE), "none");
         let linux_5_19 = Features::ALL
@@ -372,7 +372,8 @@ mod tests {
     fn features_are_switched_off_with_all_that_is_nothing_without_them() {
         assert_eq!(
             resolved("-provided-buffers,-defer-taskrun", Features::ALL),
-            "multishot-accept,direct-descriptors,coop-taskrun,registered-ring,no-sqarray"
+            "multishot-accept,direct-descriptors,coop-taskrun,registered-ring,no-sqarray,\
+             no-iowait"
         );
     }
 

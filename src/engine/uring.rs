@@ -60,6 +60,9 @@ const CHECK_OFTEN: Duration = Duration::from_secs(1);
 /// How many connections at most are looked at in one go.
 const CHECKED_AT_ONCE: usize = 1024;
 
+/// For how many replies a connection keeps room while it has none.
+const FEW_REPLIES: usize = 4;
+
 /// The size of a provided buffer.
 const PROVIDED: usize = buffers::SIZE;
 
@@ -495,6 +498,10 @@ impl Service<'_> {
         }
         connection.stuck = !replies.is_empty();
         replies.append(&mut connection.replies);
+        if replies.is_empty() && replies.capacity() > FEW_REPLIES {
+            // A long message needs one for each of its buffers, and may be the last for long.
+            replies = Vec::new();
+        }
         connection.replies = replies;
         self.change(key, |_| ());
     }
