@@ -691,8 +691,10 @@ impl Connection {
             PROVIDED.. if !self.repeats => Receive::Into(buffer::LARGEST),
             _ => Receive::Repeatedly,
         };
-        if self.careful && self.receive == Receive::Repeatedly {
-            self.receive = Receive::Once;
+        if self.careful && matches!(self.receive, Receive::Repeatedly | Receive::Once) {
+            // It has its own, while something is there: kernels differ in what becomes of a
+            // provided buffer when a receive fails.
+            self.receive = Receive::Into(buffer::SMALLEST);
         }
         let welcome = !self.stuck;
         match self.receiving {
