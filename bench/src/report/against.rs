@@ -40,6 +40,13 @@ pub fn read(text: &str) -> Result<Report> {
     }
     let Version { version } =
         serde_json::from_str(text).context("this is not a report of ringlab-bench compare")?;
+    if version == 1 {
+        bail!(
+            "the report has version 1, of which what was judged is another figure (the processor \
+             time of the server's process, by the median of ratios to one run of the baseline): \
+             measure anew with this program, or compare with the program that made it"
+        );
+    }
     if version != VERSION {
         bail!("the report has version {version}, and this program reads version {VERSION}");
     }
