@@ -10,6 +10,7 @@ pub mod environment;
 pub(crate) mod fixture;
 pub mod html;
 mod latencies;
+mod paths;
 mod plot;
 mod standing;
 pub mod text;

@@ -1,5 +1,7 @@
 //! Made-up reports with realistic figures, to test how reports are shown.
 
+mod curves;
+
 use std::collections::BTreeMap;
 
 use super::environment::Environment;
@@ -12,6 +14,8 @@ use crate::load::summary::Latency;
 use crate::load::{Arrivals, Workload};
 use crate::statistics::Verdict;
 
+pub(crate) use curves::{connections, loads};
+
 /// Rounds of every contender.
 pub(crate) const ROUNDS: usize = 16;
 
@@ -23,7 +27,7 @@ const ENGINES: [(&str, f64, f64); 6] = [
     ("epoll", 2.81, 222.0),
     ("sequential", 0.0, 0.0),
     ("threads", 4.63, 374.0),
-    ("tokio", 2.83, 240.0),
+    ("tokio", 2.82, 240.0),
     ("tokio-uring", 2.95, 231.0),
     ("uring", 2.63, 216.0),
 ];
@@ -138,10 +142,45 @@ pub(crate) fn request_reply() -> Cell {
     judge(cell)
 }
 
+/// The same over both paths, which disagree.
+pub(crate) fn both_paths() -> Vec<Cell> {
+    let mut hosts = request_reply();
+    hosts.name = "request-reply, 64 connections, TCP between hosts, 32 bytes".to_owned();
+    scale(&mut hosts, "tokio-uring", 0.85);
+    let mut loopback = request_reply();
+    loopback.name = "request-reply, 64 connections, TCP over loopback, 32 bytes".to_owned();
+    loopback.work.path = Some(Path::Loopback);
+    loopback.judged_by = Metric::BothSides;
+    scale(&mut loopback, "uring", 1.0765);
+    vec![judge(hosts), judge(loopback)]
+}
+
+/// What both sides did for a contender, so many times as much.
+fn scale(cell: &mut Cell, contender: &str, factor: f64) {
+    let entries = cell.entries.iter_mut();
+    let entries = entries.filter(|entry| !entry.null && entry.contender == contender);
+    for round in entries.flat_map(|entry| &mut entry.rounds) {
+        round.server_side_us = round.server_side_us.map(|side| side * factor);
+        round.client_side_us = round.client_side_us.map(|side| side * factor);
+    }
+}
+
+/// An open loop.
+pub(crate) fn paced() -> Cell {
+    let mut cell = request_reply();
+    cell.name =
+        "request-reply, 64 connections, TCP between hosts, 32 bytes, at 25 % load".to_owned();
+    cell.work.rate = Some(50_000.0);
+    cell.work.rate_of_baseline = Some(0.25);
+    judge(cell)
+}
+
 /// The same, in which one engine failed.
 pub(crate) fn failing() -> Cell {
     let mut cell = request_reply();
-    cell.name = "churn, 16 connections, TCP, 32 bytes".to_owned();
+    cell.name = "churn, 16 connections, TCP between hosts, 32 bytes".to_owned();
+    cell.work.workload = Workload::Churn;
+    cell.work.connections = 16;
     let threads = &mut cell.entries[2];
     threads.rounds.clear();
     threads.counted = None;

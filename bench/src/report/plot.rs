@@ -1,24 +1,28 @@
 //! Plots, as SVG in the page.
 //!
-//! All are built alike, from rows: a name at the left and what there is to say at the right of one
+//! All but curves are built alike, from rows: a name at the left and what there is to say at the right of one
 //! line, and beneath it, over the plot's full width, what is drawn. No column of names takes room
 //! from the data, so that a plot is legible on a phone. Colours are the page's; none of them says
 //! anything that a shape or a word does not.
 
 mod axis;
 mod bars;
+mod curve;
 mod forest;
 mod latency;
 mod lettering;
+mod scale;
 mod waterfall;
 
 use maud::{Markup, html};
 
 use axis::Axis;
-pub(super) use bars::{cpu, memory};
+pub(super) use bars::{memory, sides};
+pub(super) use curve::{Curve, Line, Place};
 pub(super) use forest::{example, ratios, steps};
 pub(super) use latency::latencies;
 use lettering::{elide, width, wrap};
+pub(super) use scale::Unit;
 pub(super) use waterfall::waterfall;
 
 /// Units across a plot. About a phone's width in pixels, where a unit of text is then a pixel.
@@ -146,7 +150,7 @@ impl Plot {
         let markup = html! {
             (legend)
             @if let Some([from, to]) = self.band {
-                (bar("band", self.axis.x(from), self.axis.x(to), top, y))
+                (bar("equals", self.axis.x(from), self.axis.x(to), top, y))
             }
             @if repeat { (self.axis.labels(labels)) }
             @for row in &rows { (row) }

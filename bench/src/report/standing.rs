@@ -1,6 +1,6 @@
 //! How a contender stands to the baseline: a ratio and what it says, or why there is none.
 
-use super::{Cell, Entry, Metric, Status};
+use super::{Cell, Entry, Metric, Quantity, Status};
 use crate::statistics::{Estimate, FEWEST_ROUNDS, Verdict};
 
 /// A contender's standing by one metric.
@@ -80,6 +80,52 @@ impl<'a> Standing<'a> {
 pub(super) fn is_baseline(cell: &Cell, entry: &Entry) -> bool {
     let first = cell.entries.first();
     !entry.null && first.is_some_and(|first| first.contender == entry.contender)
+}
+
+/// How a contender did a piece of work.
+pub(super) fn find<'a>(cell: &'a Cell, contender: &str) -> Option<&'a Entry> {
+    let mut entries = cell.entries.iter();
+    entries.find(|entry| !entry.null && entry.contender == contender)
+}
+
+/// Whether it is memory that a piece of work is about.
+pub(super) fn is_about_memory(cell: &Cell) -> bool {
+    cell.judged_by.quantity() == Quantity::Memory
+}
+
+/// By what a piece of work tells of a quantity; `None` if it tells nothing.
+pub(super) fn metric_of(cell: &Cell, quantity: Quantity) -> Option<Metric> {
+    if cell.judged_by.quantity() == quantity {
+        return Some(cell.judged_by);
+    }
+    // Other figures of idle connections are of their being opened, and those of a search for the
+    // highest rate are of different rates.
+    if matches!(
+        cell.judged_by.quantity(),
+        Quantity::Memory | Quantity::Capacity
+    ) {
+        return None;
+    }
+    let known = |metric: Metric| cell.entries.iter().any(|it| it.ratio(metric).is_some());
+    let candidates: &[Metric] = match quantity {
+        Quantity::Cost if cell.work.path == Some(super::Path::Loopback) => {
+            &[Metric::BothSides, Metric::Process]
+        }
+        Quantity::Cost => &[Metric::ServerSide, Metric::Process],
+        // At a given rate the throughput is given.
+        Quantity::Speed if cell.work.is_paced() => &[Metric::P50],
+        Quantity::Speed => &[Metric::Time],
+        Quantity::Capacity | Quantity::Memory => &[],
+    };
+    candidates.iter().copied().find(|&metric| known(metric))
+}
+
+/// Whether a ratio of speeds is the client's doing: either of the two that are compared kept it
+/// busy all the time.
+pub(super) fn is_the_clients(cell: &Cell, entry: &Entry, metric: Metric) -> bool {
+    let is_speed = metric.quantity() == Quantity::Speed;
+    let baseline = cell.entries.first();
+    is_speed && (entry.client_saturated || baseline.is_some_and(|it| it.client_saturated))
 }
 
 /// The ratio of the baseline to itself, by the metric that the cell is judged by.

@@ -1,225 +1,138 @@
-//! A report in the terminal: tables of at most 100 columns.
+//! A report in the terminal: tables that are read at 80 columns, and never wider than 100.
+
+mod tables;
 
 use std::fmt::Write;
 
-use comfy_table::{Cell as TableCell, CellAlignment, Table, presets};
-
 use super::environment::Environment;
-use super::standing::Standing;
-use super::{Cell, Count, Entry, Medians, Metric, Report, Status, Step, StepKind, words};
-use crate::load::Workload;
-use crate::load::summary::{digits, microseconds, thousands};
-use crate::statistics::{Estimate, FEWEST_ROUNDS, Null};
+use super::{Cell, Count, Path, Report, Status, Work, paths, standing, words};
+use crate::load::summary::{digits, thousands};
+use crate::load::{Arrivals, Workload};
+use crate::statistics::FEWEST_ROUNDS;
 
 /// The widest that a table becomes, in columns.
 pub const WIDTH: usize = 100;
 
-/// The narrowest, below which a terminal wraps.
-const NARROWEST: u16 = 60;
+/// Where sentences are broken.
+const PROSE: usize = 80;
 
 /// Where it is measured, before anything has been.
 pub fn environment(environment: &Environment) -> String {
     let mut text = format!("{}\n", wrap(&words::machine(environment)));
+    if let Some(clock) = &environment.idle_clock {
+        let _ = writeln!(text, "{}", wrap(&format!("{} ({clock})", words::SIDE)));
+    }
     for warning in &environment.warnings {
-        let _ = writeln!(text, "warning: {warning}");
+        let _ = writeln!(text, "{}", wrap(&format!("warning: {warning}")));
     }
     text
 }
 
-/// One piece of work: who is faster, and all figures.
+/// One piece of work: who is cheaper, and all figures.
 pub fn cell(cell: &Cell) -> String {
-    let work = &cell.work;
-    let rounds = cell.entries.iter().map(|entry| entry.rounds.len()).max();
-    let mut text = format!("\n{}\n", cell.name);
-    let _ = match work.workload {
-        Workload::Idle => writeln!(text, "{} rounds", rounds.unwrap_or_default()),
-        _ => writeln!(
-            text,
-            "{} rounds of {} s{}; judged by {}",
-            rounds.unwrap_or_default(),
-            work.seconds,
-            work.rate.map_or_else(String::new, |rate| {
-                format!(", {} requests per second", thousands(rate))
-            }),
-            cell.judged_by.name(),
-        ),
-    };
-    match cell.judged_by {
-        Metric::Memory => text += &lines(&memory(cell)),
-        _ => {
-            text += &lines(&verdicts(cell));
-            text += &lines(&details(cell));
+    let mut text = format!("\n{}\n{}\n", cell.name, wrap(&measured(cell)));
+    match standing::is_about_memory(cell) {
+        true => text += &tables::memory(cell),
+        false => {
+            text += &tables::verdicts(cell);
+            text += &tables::work(cell);
+            if cell.work.has_latencies() {
+                text += &tables::latencies(cell);
+            }
+            text += &tables::counts(cell);
         }
     }
     if !cell.steps.is_empty() {
-        text += &lines(&ladder(&cell.steps));
+        text += &tables::ladder(cell);
     }
     for note in notes(cell) {
-        let _ = writeln!(text, "{note}");
+        let _ = writeln!(text, "{}", wrap(&note));
     }
     text
+}
+
+/// How much was measured, and what of it is judged.
+fn measured(cell: &Cell) -> String {
+    let Work {
+        workload,
+        rate,
+        arrivals,
+        promise,
+        seconds,
+        ..
+    } = &cell.work;
+    let rounds = cell.entries.iter().map(|entry| entry.rounds.len()).max();
+    let mut text = words::count(rounds.unwrap_or_default(), "round");
+    if cell.invocations > 1 {
+        text += &format!(" in {}", words::count(cell.invocations, "invocation"));
+    }
+    if *workload == Workload::Idle {
+        return text;
+    }
+    text += &format!(" of {seconds} s");
+    if let Some(rate) = rate {
+        let when = match arrivals {
+            Arrivals::Exponential => "at random",
+            Arrivals::Periodic => "evenly spaced",
+        };
+        text += &format!(", {} requests per second due {when}", thousands(*rate));
+    }
+    if let Some(promise) = promise {
+        text += &format!(", at the highest rate that keeps {promise}");
+    }
+    format!("{text}; judged by {}", cell.judged_by.name())
 }
 
 /// What is to be said at the end.
 pub fn closing(report: &Report) -> String {
     let mut text = String::new();
+    let pairs = paths::pairs(&report.cells);
+    let measured: Vec<_> = pairs
+        .iter()
+        .filter(|pair| !pair.contenders().is_empty())
+        .copied()
+        .collect();
+    if !measured.is_empty() {
+        let _ = write!(
+            text,
+            "\nthe same work over both paths\n{}{}\n",
+            tables::both_paths(&measured),
+            wrap(&disagreement(&measured))
+        );
+        for path in [Path::Hosts, Path::Loopback] {
+            let caveat = format!("{path}: {}", paths::caveats(path));
+            let _ = writeln!(text, "{}", wrap(&caveat));
+        }
+    }
+    let is_silent = |cell: &Cell| !standing::is_about_memory(cell) && !cell.work.has_latencies();
+    if report.cells.iter().any(is_silent) {
+        let _ = writeln!(text, "\n{}", wrap(&format!("{}.", words::NO_LATENCY)));
+    }
     if report.partial {
         text += "\nInterrupted: these are the rounds that were measured by then.\n";
     }
-    if report.is_clean() {
-        text
-    } else {
-        text + "\nNot every contender did its work; see above.\n"
-    }
-}
-
-fn table(heading: &[&str]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(comfy_table::ContentArrangement::Dynamic)
-        .set_width(u16::try_from(WIDTH).unwrap_or(NARROWEST))
-        .set_header(heading.iter().map(|&text| match text {
-            // Words from the left, numbers from the right.
-            "" | "verdict" => TableCell::new(text),
-            _ => right(text),
-        }));
-    table
-}
-
-fn lines(table: &Table) -> String {
-    let mut text = String::new();
-    for line in table.lines() {
-        let _ = writeln!(text, "{}", line.trim_end());
+    if !report.is_clean() {
+        text += "\nNot every contender did its work; see above.\n";
     }
     text
 }
 
-fn right(text: impl ToString) -> TableCell {
-    TableCell::new(text.to_string()).set_alignment(CellAlignment::Right)
-}
-
-fn or_dash(text: Option<String>) -> TableCell {
-    right(text.unwrap_or_else(|| "–".to_owned()))
-}
-
-/// A name that leaves room for figures: of the steps of a ladder, the last feature.
-fn label(entry: &Entry) -> String {
-    words::short(&entry.label()).replace("uring:none,…,", "…,")
-}
-
-/// Who is faster.
-fn verdicts(cell: &Cell) -> Table {
-    let ratio = format!("{} [95 %]", cell.judged_by.short());
-    let mut table = table(&[
-        "",
-        "requests/s",
-        "server side",
-        "client side",
-        "process",
-        &ratio,
-        "verdict",
-    ]);
-    for entry in &cell.entries {
-        let medians = entry.medians.as_ref();
-        let time =
-            |of: fn(&Medians) -> Option<f64>| or_dash(medians.and_then(of).map(microseconds));
-        let throughput = medians.map(|medians| {
-            let mark = if entry.client_saturated { "¹" } else { "" };
-            format!("{}{mark}", thousands(medians.requests_per_second))
-        });
-        let mut row = vec![
-            TableCell::new(label(entry)),
-            or_dash(throughput),
-            time(|medians| medians.server_side_us),
-            time(|medians| medians.client_side_us),
-            time(|medians| medians.process_us),
-        ];
-        row.extend(judgement(cell, entry));
-        table.add_row(row);
+/// Where verdicts differ between the paths.
+fn disagreement(pairs: &[paths::Pair<'_>]) -> String {
+    let found = paths::disagreements(pairs);
+    let opposite = found
+        .iter()
+        .filter(|(_, both)| both.accord() == paths::Accord::Opposite)
+        .count();
+    match (found.len(), opposite) {
+        (0, _) => "The paths agree.".to_owned(),
+        (all, 0) => format!("In {all} of these a difference is shown on one path only."),
+        (all, opposite) => format!(
+            "The paths disagree: in {opposite} of these the verdicts are opposite, in {} a \
+             difference is shown on one path only.",
+            all - opposite
+        ),
     }
-    table
-}
-
-/// The ratio, and what it says or why there is none.
-fn judgement(cell: &Cell, entry: &Entry) -> [TableCell; 2] {
-    let standing = Standing::of(cell, entry, cell.judged_by);
-    let words = match standing {
-        Standing::Judged(judged) => cell.judged_by.words(judged.verdict).to_owned(),
-        Standing::Skipped(_) | Standing::Failed(_) => format!("{} ²", standing.words()),
-        _ => standing.words().to_owned(),
-    };
-    let ratio = match standing {
-        Standing::Baseline => right("1"),
-        _ => or_dash(standing.judged().map(|judged| judged.ratio.to_string())),
-    };
-    [ratio, TableCell::new(words)]
-}
-
-/// All the other figures.
-fn details(cell: &Cell) -> Table {
-    let mut table = table(&[
-        "",
-        "p50",
-        "p99",
-        "max",
-        "user+sys",
-        "switches",
-        "calls",
-        "peak mem",
-        "client",
-        "time ratio",
-    ]);
-    for entry in &cell.entries {
-        let Some(medians) = &entry.medians else {
-            continue;
-        };
-        let latency = medians.latency_us;
-        let counted = entry.counted.as_ref();
-        let split = medians
-            .process_us
-            .zip(medians.user_share)
-            .map(|(cpu, user)| format!("{}+{}", digits(cpu * user), digits(cpu * (1.0 - user))));
-        let time = entry.ratio(Metric::Time).and_then(|ratio| ratio.estimate);
-        table.add_row([
-            TableCell::new(label(entry)),
-            or_dash(latency.map(|latency| microseconds(latency.p50))),
-            or_dash(latency.map(|latency| microseconds(latency.p99))),
-            or_dash(latency.map(|latency| microseconds(latency.max))),
-            or_dash(split),
-            or_dash(counted.and_then(|counted| count(&counted.context_switches))),
-            or_dash(counted.and_then(|counted| count(&counted.system_calls))),
-            right(bytes(medians.peak_memory as f64)),
-            or_dash(medians.client_process_us.map(microseconds)),
-            or_dash(time.map(|time| format!("{:.3}", time.median))),
-        ]);
-    }
-    table
-}
-
-fn count(count: &Count) -> Option<String> {
-    match count {
-        Count::PerRequest(count) => Some(digits(count.median)),
-        Count::NotMeasured(_) => None,
-    }
-}
-
-/// What idle connections cost.
-fn memory(cell: &Cell) -> Table {
-    let ratio = format!("{} [95 %]", cell.judged_by.short());
-    let mut table = table(&["", "per connection", "peak", &ratio, "verdict"]);
-    for entry in &cell.entries {
-        let medians = entry.medians.as_ref();
-        let per_connection = medians.and_then(|medians| medians.memory_per_connection);
-        let mut row = vec![
-            TableCell::new(label(entry)),
-            or_dash(per_connection.map(bytes)),
-            or_dash(medians.map(|medians| bytes(medians.peak_memory as f64))),
-        ];
-        row.extend(judgement(cell, entry));
-        table.add_row(row);
-    }
-    table
 }
 
 /// An amount of memory.
@@ -232,34 +145,16 @@ pub fn bytes(bytes: f64) -> String {
     }
 }
 
-/// What each feature is worth.
-fn ladder(steps: &[Step]) -> Table {
-    let mut table = table(&["", "ratio [95 %]", "verdict"]);
-    for step in steps {
-        let label = match step.kind {
-            StepKind::Climb => format!("from nothing: +{}", step.feature),
-            StepKind::Remove => format!("defaults: -{}", step.feature),
-            StepKind::Add => format!("defaults: +{}", step.feature),
-        };
-        let words = match step.ratio {
-            Some(_) => step.verdict.to_string(),
-            None => "too few rounds".to_owned(),
-        };
-        table.add_row([
-            TableCell::new(label),
-            or_dash(step.ratio.map(|ratio: Estimate| ratio.to_string())),
-            TableCell::new(words),
-        ]);
-    }
-    table
-}
-
 /// What must be said below the tables.
 fn notes(cell: &Cell) -> Vec<String> {
     let mut notes = Vec::new();
     if cell.entries.iter().any(|entry| entry.client_saturated) {
-        notes.push("¹ the client was at its limit: the throughput is the client's".to_owned());
+        notes.push(match cell.work.is_paced() {
+            true => "¹ the client could not send what was due: latencies are the client’s",
+            false => "¹ the client was at its limit: throughput and time are the client’s",
+        });
     }
+    let mut notes: Vec<_> = notes.into_iter().map(str::to_owned).collect();
     for entry in &cell.entries {
         match &entry.status {
             Status::Measured => {}
@@ -268,24 +163,18 @@ fn notes(cell: &Cell) -> Vec<String> {
             }
         }
     }
-    let null = cell.entries.iter().find(|entry| entry.null);
-    if let Some(ratio) = null.and_then(|entry| entry.ratio(cell.judged_by)) {
-        if ratio.estimate.is_none() {
-            notes.push(format!(
-                "nothing is said from fewer than {FEWEST_ROUNDS} rounds"
-            ));
-        }
+    let rounds = cell.entries.iter().map(|entry| entry.rounds.len()).max();
+    let is_short = rounds.is_some_and(|rounds| (1..FEWEST_ROUNDS).contains(&rounds));
+    notes.extend(cell.doubts.iter().map(|doubt| match doubt.grave {
+        true => format!("! {}", doubt.text),
+        false => doubt.text.clone(),
+    }));
+    if is_short && cell.doubts.is_empty() {
+        notes.push(format!(
+            "nothing is said from fewer than {FEWEST_ROUNDS} rounds"
+        ));
     }
-    match cell.null {
-        Some(Null::Differs) => notes.push(
-            "the baseline differs from itself here: something other than the servers makes a \
-             difference; believe nothing that is not much larger"
-                .to_owned(),
-        ),
-        Some(Null::NotShown) => notes
-            .push("too noisy for the baseline to be shown equal to itself within 3 %".to_owned()),
-        Some(Null::Equivalent) | None => {}
-    }
+    notes.extend(between_invocations(cell));
     let counted = cell
         .entries
         .iter()
@@ -298,15 +187,33 @@ fn notes(cell: &Cell) -> Vec<String> {
     if let Some(why) = missing.next() {
         notes.push(format!("system calls not measured: {why}"));
     }
-    notes.into_iter().map(|note| wrap(&note)).collect()
+    notes
+}
+
+/// How much ratios differ from one invocation to the next, if there were several.
+fn between_invocations(cell: &Cell) -> Option<String> {
+    let entries = cell.entries.iter();
+    let told = entries.filter_map(|entry| {
+        let between = entry.ratio(cell.judged_by)?.between_invocations?;
+        let between = words::percent(1.0 + between);
+        Some(format!("{} {between}", entry.label()))
+    });
+    let told: Vec<_> = told.collect();
+    (!told.is_empty()).then(|| {
+        format!(
+            "between invocations, which the intervals include: {}",
+            told.join(", ")
+        )
+    })
 }
 
 /// Breaks a sentence into lines that fit.
 fn wrap(sentence: &str) -> String {
     let (mut text, mut column) = (String::new(), 0);
-    for word in sentence.split_whitespace() {
+    // Not at spaces that are no place for a line to break.
+    for word in sentence.split([' ', '\n']).filter(|word| !word.is_empty()) {
         let length = word.chars().count();
-        if column > 0 && column + 1 + length > WIDTH {
+        if column > 0 && column + 1 + length > PROSE {
             text.push_str("\n  ");
             column = 2;
         } else if column > 0 {
@@ -316,5 +223,94 @@ fn wrap(sentence: &str) -> String {
         text.push_str(word);
         column += length;
     }
-    text
+    plain(&text)
+}
+
+/// With spaces that `grep` finds.
+fn plain(text: &str) -> String {
+    text.replace('\u{a0}', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture;
+
+    fn all() -> Vec<Cell> {
+        let mut cells = fixture::both_paths();
+        cells.extend([fixture::failing(), fixture::paced(), fixture::idle()]);
+        cells.extend(fixture::loads());
+        cells
+    }
+
+    #[test]
+    fn everything_is_read_at_80_columns() {
+        let cells = all();
+        let mut text: String = cells.iter().map(cell).collect();
+        let report = fixture::of(cells);
+        text += &environment(&report.environment);
+        text += &closing(&report);
+        for line in text.lines() {
+            let is_title = line.starts_with("request-reply");
+            assert!(is_title || line.chars().count() <= 80, "{line}\n{text}");
+            assert!(line.chars().count() <= WIDTH, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_rungs_of_a_ladder_fit_100() {
+        for line in cell(&fixture::ladder()).lines() {
+            assert!(line.chars().count() <= WIDTH, "{line}");
+        }
+    }
+
+    #[test]
+    fn latencies_are_shown_where_they_say_something() {
+        let closed = cell(&fixture::request_reply());
+        assert!(!closed.contains("p99"), "{closed}");
+        let open = cell(&fixture::paced());
+        for word in ["p50", "p90", "p99", "p99.9", "max"] {
+            assert!(open.contains(word), "{word}: {open}");
+        }
+        let mut single = fixture::request_reply();
+        single.work.connections = 1;
+        assert!(cell(&single).contains("p99"));
+    }
+
+    #[test]
+    fn who_has_no_verdict_is_told_what_could_have_been_seen() {
+        let text = cell(&fixture::request_reply());
+        let line = text.lines().find(|line| line.starts_with("tokio "));
+        let line = line.unwrap_or_else(|| panic!("{text}"));
+        assert!(line.contains("no difference shown"), "{text}");
+        assert!(line.ends_with(" %"), "{text}");
+        assert!(
+            text.lines()
+                .any(|line| line.contains("uring ") && line.ends_with("cheaper")),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_end_says_where_paths_disagree() {
+        let text = closing(&fixture::of(fixture::both_paths()));
+        assert!(text.contains("The paths disagree: in 1 of these"), "{text}");
+        assert!(text.contains("opposite"), "{text}");
+        assert!(text.contains("Closed loops"), "{text}");
+        let alone = closing(&fixture::of(vec![fixture::paced()]));
+        assert_eq!(alone, "");
+    }
+
+    #[test]
+    fn doubts_are_told_the_grave_ones_marked() {
+        let mut judged = fixture::request_reply();
+        judged.entries[5].client_saturated = true;
+        judged.doubts = vec![crate::report::Doubt {
+            grave: true,
+            text: "Nobody was there.".to_owned(),
+        }];
+        let text = cell(&judged);
+        assert!(text.contains("! Nobody was there."), "{text}");
+        assert!(text.contains("¹ the client was at its limit"), "{text}");
+    }
 }

@@ -1,9 +1,9 @@
 //! Ratios, verdicts and work in words.
 
-use super::Metric;
+use super::{Metric, Spread};
 use crate::load::summary::digits;
 use crate::report::environment::Environment;
-use crate::statistics::{Estimate, Verdict};
+use crate::statistics::{Estimate, Null, Verdict};
 
 /// From this ratio on "so many times" is understood sooner than "so many per cent more".
 const MULTIPLE: f64 = 2.0;
@@ -16,6 +16,20 @@ const NOTHING: f64 = 0.05;
 
 /// Narrow, and no place for a line to break.
 const SPACE: char = '\u{a0}';
+
+/// The verdicts, the better first.
+pub(super) const VERDICTS: [Verdict; 3] =
+    [Verdict::Better, Verdict::Worse, Verdict::NoDifferenceShown];
+
+/// What a side is.
+pub(super) const SIDE: &str = "A side’s time is all that its processors did, whoever is charged \
+     for it: the time that passed, less the time that they were idle, less what the idle look \
+     before had found";
+
+/// Why a closed loop has no latencies in a report.
+pub(super) const NO_LATENCY: &str = "Closed loops with more than one request in flight show no \
+     latency: there it is the number of requests in flight divided by the throughput, and says \
+     nothing more";
 
 /// A shape for each verdict, for those who do not see its colour.
 pub(super) fn shape(verdict: Verdict) -> &'static str {
@@ -35,7 +49,7 @@ pub(super) fn class(verdict: Verdict) -> &'static str {
     }
 }
 
-/// A ratio as a sentence has it: "6.5 % less server CPU per request than epoll [5.4, 8.1 %]".
+/// A ratio as a sentence has it: "6.5 % less time per request than epoll [5.4, 8.1 %]".
 pub(super) fn difference(metric: Metric, ratio: &Estimate, baseline: &str) -> String {
     let interval = interval(ratio, direction(metric));
     let noun = metric.name();
@@ -48,7 +62,7 @@ pub(super) fn difference(metric: Metric, ratio: &Estimate, baseline: &str) -> St
     }
     let percent = percent(median);
     if percent.starts_with("0.0") {
-        return format!("the same {noun} as {baseline} {interval}");
+        return format!("as much {noun} as {baseline} {interval}");
     }
     let way = way(median, direction(metric));
     format!("{percent} {way} {noun} than {baseline} {interval}")
@@ -175,6 +189,38 @@ pub(super) fn list(names: &[String]) -> String {
     }
 }
 
+/// A number and how far it varied, if that is more than a tenth of it.
+pub(super) fn spread(spread: &Spread) -> String {
+    /// More than this part of the median is told.
+    const TOLD: f64 = 0.1;
+    let Spread {
+        median,
+        least,
+        most,
+    } = *spread;
+    match most - least > median * TOLD && digits(least) != digits(most) {
+        true => format!("{} ({}–{})", digits(median), digits(least), digits(most)),
+        false => digits(median),
+    }
+}
+
+/// A number of pieces of work.
+pub(super) fn pieces(number: usize) -> String {
+    match number {
+        1 => "1 piece of work".to_owned(),
+        number => format!("{number} pieces of work"),
+    }
+}
+
+/// What the null contender says.
+pub(super) fn null(null: Null) -> &'static str {
+    match null {
+        Null::Equivalent => "equal within 3 %",
+        Null::NotShown => "too noisy to tell",
+        Null::Differs => "differs from itself",
+    }
+}
+
 /// How long something took.
 pub(super) fn duration(seconds: f64) -> String {
     const MINUTE: f64 = 60.0;
@@ -218,19 +264,21 @@ mod tests {
         let text = |ratio| plain(&difference(Metric::ServerSide, &ratio, "epoll"));
         assert_eq!(
             text(of(0.935, 0.919, 0.956)),
-            "6.5 % less server CPU per request than epoll [4.4, 8.1 %]"
+            "6.5 % less processor time of the server’s side per request than epoll [4.4, 8.1 %]"
         );
         assert_eq!(
             text(of(1.652, 1.6, 1.7)),
-            "65.2 % more server CPU per request than epoll [60.0, 70.0 %]"
+            "65.2 % more processor time of the server’s side per request than epoll [60.0, 70.0 %]"
         );
         assert_eq!(
             text(of(0.998, 0.99, 1.006)),
-            "0.2 % less server CPU per request than epoll [1.0 % less to 0.6 % more]"
+            "0.2 % less processor time of the server’s side per request than epoll [1.0 % less to \
+             0.6 % more]"
         );
         assert_eq!(
             text(of(1.0, 0.99, 1.006)),
-            "the same server CPU per request as epoll [1.0 % less to 0.6 % more]"
+            "as much processor time of the server’s side per request as epoll [1.0 % less to 0.6 % \
+             more]"
         );
     }
 

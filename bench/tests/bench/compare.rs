@@ -15,7 +15,7 @@ use crate::support::{self, command, run, trials};
 
 pub(crate) fn trials() -> Vec<Trial> {
     trials![
-        a_server_that_is_made_slow_is_called_slower,
+        a_server_that_is_made_slow_is_called_dearer,
         every_round_is_in_the_json_which_the_schema_describes,
         the_schema_is_the_one_that_is_checked_in,
         tables_fit_100_columns,
@@ -90,7 +90,7 @@ fn faulty(fault: &str) -> String {
     format!("{fault}='{}' faulty {fault} {{port}}", this.display())
 }
 
-fn a_server_that_is_made_slow_is_called_slower() {
+fn a_server_that_is_made_slow_is_called_dearer() {
     let compared = Compared::lasting(
         "100ms",
         &[
@@ -110,7 +110,7 @@ fn a_server_that_is_made_slow_is_called_slower() {
         let ratio = slow.ratio(cell.judged_by).unwrap();
         assert_eq!(ratio.verdict, Verdict::Worse, "{}: {ratio:?}", cell.name);
     }
-    let row = |line: &&str| line.contains(" slow ") && line.ends_with(" slower");
+    let row = |line: &&str| line.starts_with("slow ") && line.ends_with(" dearer");
     assert_eq!(
         compared.ran.stdout.lines().filter(row).count(),
         report.cells.len()
@@ -408,7 +408,7 @@ fn what_is_no_report_is_refused() {
     for (text, reason) in [
         ("", "not a report"),
         ("{}", "not a report"),
-        ("{\"version\": 1}", "not a report"),
+        ("{\"version\": 1}", "measure anew"),
         ("{\"version\": 999}", "version 999"),
     ] {
         fs::write(&path, text).unwrap();
@@ -464,7 +464,7 @@ fn too_few_rounds_say_nothing() {
     let text = &compared.ran.stdout;
     assert!(text.contains("too few rounds"), "{text}");
     assert!(
-        !text.contains("faster") && !text.contains("slower"),
+        !text.contains("cheaper") && !text.contains("dearer"),
         "{text}"
     );
 }

@@ -13,7 +13,7 @@ use crate::support::{run, trials};
 const CHROMIUM: &str = "/usr/bin/chromium";
 
 /// What is drawn of every piece of work.
-const PLOTS: [&str; 3] = ["ratios", "latency", "cpu"];
+const PLOTS: [&str; 2] = ["ratios", "cpu"];
 
 pub(crate) fn trials() -> Vec<Trial> {
     let trials = trials![a_browser_shows_every_plot_and_has_nothing_to_complain_of,];

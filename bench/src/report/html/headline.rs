@@ -1,13 +1,13 @@
 //! The first screen: who is faster, by how much, and where.
 
-use std::cmp::Reverse;
-
 use maud::{Markup, html};
 
-use super::overview::{find, metric_of_all, overview};
-use super::{doubts, shape, standing_in};
+use super::lead::lead;
+use super::overview::overview;
+use super::{shape, standing_in};
 use crate::report::standing::{self, Judged, Standing};
-use crate::report::{Cell, Entry, Metric, Report, Step, StepKind, words};
+use crate::report::words::VERDICTS;
+use crate::report::{Cell, Entry, Report, Step, StepKind, words};
 use crate::statistics::Verdict;
 
 /// With more pieces of work than these, each gets a sentence for its best contender only.
@@ -15,13 +15,6 @@ const FEW_CELLS: usize = 2;
 
 /// The most sentences for one of a few pieces of work.
 const SENTENCES: usize = 3;
-
-/// The most contenders whose verdicts are added up.
-const WINNERS: usize = 4;
-
-/// The verdicts, the better first.
-pub(super) const VERDICTS: [Verdict; 3] =
-    [Verdict::Better, Verdict::Worse, Verdict::NoDifferenceShown];
 
 /// What the report answers.
 pub(super) fn question(report: &Report) -> String {
@@ -35,12 +28,17 @@ pub(super) fn question(report: &Report) -> String {
         (Some(only), None) => only,
         _ => "anything",
     };
-    let better = metric_of_all(report).words(Verdict::Better);
+    let better = super::overview::word_of_all(report, Verdict::Better);
     format!("Is {subject} {better} than {baseline}?")
 }
 
 fn is_ladder(report: &Report) -> bool {
     report.cells.iter().any(|cell| !cell.steps.is_empty())
+}
+
+/// Whether the answer is better seen than read.
+fn is_curve(report: &Report) -> bool {
+    !report.cells.is_empty() && report.cells.iter().all(|cell| cell.point.is_some())
 }
 
 /// The question, the answer, and where it was found.
@@ -64,132 +62,17 @@ pub(super) fn header(report: &Report) -> Markup {
                 }
             }
             (lead(report))
-            div class="answers" {
+            @if !is_curve(report) { div class="answers" {
                 @for (index, cell) in report.cells.iter().enumerate() {
                     section class="answer" {
                         h2 { a href=(format!("#cell-{index}")) { (cell.name) } }
                         (answer(cell, &report.baseline, sentences))
                     }
                 }
-            }
-            @if report.cells.len() > 1 && !is_ladder(report) { (overview(report)) }
+            } }
+            @if report.cells.len() > 1 && !is_ladder(report) && !is_curve(report) { (overview(report)) }
         }
     }
-}
-
-/// The answer over all pieces of work, in large letters.
-fn lead(report: &Report) -> Markup {
-    let tallies = tallies(report);
-    let baseline = &report.baseline;
-    let faster = metric_of_all(report).words(Verdict::Better);
-    let winners: Vec<_> = tallies
-        .iter()
-        .filter(|tally| tally.count(Verdict::Better) > 0)
-        .collect();
-    let everywhere = match report.cells.len() {
-        1 => String::new(),
-        cells => format!(" in any of {cells} pieces of work"),
-    };
-    html! {
-        @if is_ladder(report) && !tallies.is_empty() {}
-        @else if tallies.is_empty() {
-            p class="lead" { "No answer: " (no_answer(report)) }
-        } @else if winners.is_empty() {
-            p class="lead" { "Not shown: nothing was found " (faster) " than " (baseline) (everywhere) "." }
-        } @else if report.cells.len() == 1 {
-            @let names: Vec<_> = winners.iter().map(|tally| words::short(tally.name)).collect();
-            @let doubts = report.cells.iter().any(|cell| !doubts::grave(cell, baseline).is_empty());
-            p class="lead" { "Yes: " (words::list(&names)) "." @if doubts { " There are doubts, see below." } }
-        } @else {
-            @for tally in winners.iter().take(WINNERS) { p class="lead" { (tally.sentence(report)) } }
-        }
-    }
-}
-
-/// Why nothing was judged.
-fn no_answer(report: &Report) -> &'static str {
-    let entries = || report.cells.iter().flat_map(|cell| &cell.entries);
-    if report.cells.is_empty() {
-        "nothing was measured."
-    } else if entries().all(|entry| entry.rounds.is_empty()) {
-        "nothing could be measured."
-    } else if entries().filter(|entry| !entry.null).count() == report.cells.len() {
-        "there was nobody to compare with."
-    } else {
-        "too little was measured."
-    }
-}
-
-/// How a contender stood in all pieces of work.
-struct Tally<'a> {
-    name: &'a str,
-    judged: Vec<(Metric, Judged)>,
-}
-
-impl<'a> Tally<'a> {
-    fn new(report: &Report, name: &'a str) -> Self {
-        let judged = report.cells.iter().filter_map(|cell| {
-            let judged = standing_in(cell, find(cell, name)?).judged()?;
-            Some((cell.judged_by, judged))
-        });
-        Self {
-            name,
-            judged: judged.collect(),
-        }
-    }
-
-    fn count(&self, verdict: Verdict) -> usize {
-        let judged = self.judged.iter();
-        judged.filter(|(_, it)| it.verdict == verdict).count()
-    }
-
-    /// "uring is faster in 5 of 9 (−2.1 % to −8.3 %), smaller in 1 (−10.5 %), slower in 1 (+3.0 %)."
-    fn sentence(&self, report: &Report) -> Markup {
-        let mut groups: Vec<(&str, Verdict, Vec<f64>)> = Vec::new();
-        for verdict in VERDICTS {
-            for (metric, judged) in self.judged.iter().filter(|(_, it)| it.verdict == verdict) {
-                let words = metric.words(verdict);
-                match groups.iter_mut().find(|(known, ..)| *known == words) {
-                    Some((.., ratios)) => ratios.push(judged.ratio.median),
-                    None => groups.push((words, verdict, vec![judged.ratio.median])),
-                }
-            }
-        }
-        let mut all = format!(" of {}", report.cells.len());
-        let parts = groups.into_iter().map(|(words, verdict, ratios)| {
-            let count = ratios.len();
-            let all = std::mem::take(&mut all);
-            format!("{words} in {count}{all}{}", range(verdict, ratios))
-        });
-        let parts: Vec<_> = parts.collect();
-        html! { strong { (words::short(self.name)) } " is " (parts.join(", ")) "." }
-    }
-}
-
-/// How large differences were that were shown, the smallest and the largest.
-fn range(verdict: Verdict, mut ratios: Vec<f64>) -> String {
-    ratios.sort_by(|one, other| one.ln().abs().total_cmp(&other.ln().abs()));
-    match ratios[..] {
-        _ if verdict == Verdict::NoDifferenceShown => String::new(),
-        [] => String::new(),
-        [only] => format!(" ({})", words::signed(only)),
-        [least, .., most] => format!(" ({} to {})", words::signed(least), words::signed(most)),
-    }
-}
-
-/// Of everyone who was judged at all, the most often faster first, of these the least often slower.
-fn tallies(report: &Report) -> Vec<Tally<'_>> {
-    let contenders = report.contenders.iter();
-    let mut tallies: Vec<_> = contenders
-        .map(|contender| Tally::new(report, &contender.name))
-        .filter(|tally| !tally.judged.is_empty())
-        .collect();
-    let rank = |tally: &Tally<'_>| {
-        let [faster, slower] = [Verdict::Better, Verdict::Worse].map(|it| tally.count(it));
-        (Reverse(faster), slower)
-    };
-    tallies.sort_by_key(rank);
-    tallies
 }
 
 /// One piece of work in sentences.
@@ -212,8 +95,8 @@ fn answer(cell: &Cell, baseline: &str, sentences: usize) -> Markup {
             @for verdict in VERDICTS { (summary(cell, verdict, rest, !full.is_empty())) }
             (worth(cell))
             (others(cell))
-            @for doubt in doubts::grave(cell, baseline) {
-                li class="doubt" { (doubt) }
+            @for doubt in cell.doubts.iter().filter(|doubt| doubt.grave) {
+                li class="doubt" { (doubt.text) }
             }
         }
     }
@@ -243,12 +126,10 @@ fn judged(cell: &Cell) -> Vec<(&Entry, Judged)> {
 /// One contender in a sentence.
 fn sentence(cell: &Cell, entry: &Entry, judged: &Judged, baseline: &str) -> Markup {
     let metric = cell.judged_by;
-    let is_noise = judged.verdict == Verdict::NoDifferenceShown && !judged.ratio.covers(1.0);
     html! {
         (shape(judged.verdict))
         strong { (words::short(&entry.contender)) } ": "
         (words::difference(metric, &judged.ratio, baseline))
-        @if is_noise { ", no more than " (baseline) " differs from itself" }
         ": " strong class="verdict" { (metric.words(judged.verdict)) } "."
         @if let (Some(visible), true) = (judged.visible, judged.verdict == Verdict::NoDifferenceShown) {
             " At this noise, differences show from " (words::percent(1.0 + visible)) " on."
@@ -299,25 +180,26 @@ fn worth(cell: &Cell) -> Markup {
         });
         told.collect()
     };
+    let [better, worse] = [Verdict::Better, Verdict::Worse].map(|it| metric.words(it));
     let lines = [
         (
             Verdict::Better,
-            "Worth having, slower without it",
+            format!("Worth having, {worse} without it"),
             of(StepKind::Remove, Verdict::Worse),
         ),
         (
             Verdict::Worse,
-            "Costs more than it brings, faster without it",
+            format!("Takes more than it brings, {better} without it"),
             of(StepKind::Remove, Verdict::Better),
         ),
         (
             Verdict::Better,
-            "Faster when added to the defaults",
+            format!("{} when added to the defaults", words::capital(better)),
             of(StepKind::Add, Verdict::Better),
         ),
         (
             Verdict::Worse,
-            "Slower when added to the defaults",
+            format!("{} when added to the defaults", words::capital(worse)),
             of(StepKind::Add, Verdict::Worse),
         ),
     ];

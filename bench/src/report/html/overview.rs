@@ -2,28 +2,28 @@
 
 use maud::{Markup, html};
 
-use super::headline::VERDICTS;
 use super::tables::scrolling;
 use super::{shape, standing_in};
-use crate::report::standing::Standing;
-use crate::report::{Cell, Entry, Metric, Report, words};
+use crate::report::paths;
+use crate::report::standing::{self, Standing};
+use crate::report::words::VERDICTS;
+use crate::report::{Cell, Metric, Report, words};
 use crate::statistics::Verdict;
 
-/// Memory if nothing else was judged: "smaller" is the word then, not "faster".
-pub(super) fn metric_of_all(report: &Report) -> Metric {
+/// A verdict's word, if all pieces of work are judged by the same quantity; otherwise one that goes
+/// with any.
+pub(super) fn word_of_all(report: &Report, verdict: Verdict) -> &'static str {
+    let first = report.cells.first().map(|cell| cell.judged_by);
+    let metric = first.unwrap_or(Metric::ServerSide);
     let mut cells = report.cells.iter();
-    let is_memory = cells.all(|cell| cell.judged_by == Metric::Memory) && !report.cells.is_empty();
-    if is_memory {
-        Metric::Memory
-    } else {
-        Metric::ServerSide
+    match (
+        cells.all(|it| it.judged_by.quantity() == metric.quantity()),
+        verdict,
+    ) {
+        (false, Verdict::Better) => "better",
+        (false, Verdict::Worse) => "worse",
+        _ => metric.words(verdict),
     }
-}
-
-/// How a contender did a piece of work.
-pub(super) fn find<'a>(cell: &'a Cell, contender: &str) -> Option<&'a Entry> {
-    let mut entries = cell.entries.iter();
-    entries.find(|entry| !entry.null && entry.contender == contender)
 }
 
 /// A table of all pieces of work and all contenders.
@@ -36,13 +36,24 @@ pub(super) fn overview(report: &Report) -> Markup {
     // What all are judged by is said once.
     let metric = report.cells.first().map(|cell| cell.judged_by);
     let common = metric.filter(|&metric| report.cells.iter().all(|it| it.judged_by == metric));
+    let pairs = paths::pairs(&report.cells);
+    let disputed = paths::disagreements(&pairs);
+    let is_disputed = |cell: &Cell, contender: &str| {
+        disputed.iter().any(|(pair, both)| {
+            both.contender == contender
+                && [pair.hosts, pair.loopback]
+                    .iter()
+                    .any(|it| it.name == cell.name)
+        })
+    };
     let title = html! {
         "All verdicts at a glance, relative to " (report.baseline)
         @if let Some(metric) = common { ", judged by " (metric.name()) }
         ". "
         @for verdict in VERDICTS {
-            span class="nowrap" { (shape(verdict)) (meaning(report, verdict)) } " "
+            span class="nowrap" { (shape(verdict)) (word_of_all(report, verdict)) } " "
         }
+        @if !disputed.is_empty() { span class="nowrap" { "≠ the other path says otherwise" } }
     };
     let table = html! {
         thead { tr {
@@ -54,29 +65,18 @@ pub(super) fn overview(report: &Report) -> Markup {
                 a href=(format!("#cell-{index}")) { (cell.name) }
                 @if common.is_none() { span class="soft" { ": " (cell.judged_by.name()) } }
             }
-            @for contender in &contenders { td class="number" { (glance(cell, &contender.name)) } }
+            @for contender in &contenders { td class="number" {
+                (glance(cell, &contender.name))
+                @if is_disputed(cell, &contender.name) { abbr title="the other path says otherwise" { " ≠" } }
+            } }
         } } }
     };
     scrolling("overview", title, table)
 }
 
-/// What a shape means in a table of all pieces of work.
-fn meaning(report: &Report, verdict: Verdict) -> &'static str {
-    let is_mixed = report
-        .cells
-        .iter()
-        .any(|cell| cell.judged_by == Metric::Memory)
-        && metric_of_all(report) != Metric::Memory;
-    match verdict {
-        Verdict::Better if is_mixed => "faster or smaller",
-        Verdict::Worse if is_mixed => "slower or larger",
-        _ => metric_of_all(report).words(verdict),
-    }
-}
-
 /// A verdict at a glance.
 fn glance(cell: &Cell, contender: &str) -> Markup {
-    let standing = find(cell, contender).map(|entry| standing_in(cell, entry));
+    let standing = standing::find(cell, contender).map(|entry| standing_in(cell, entry));
     html! {
         @match standing {
             Some(Standing::Judged(judged)) => {

@@ -3,11 +3,11 @@
 use maud::{Markup, html};
 
 use super::shape;
-use crate::load::summary::{Latency, digits, microseconds, thousands};
-use crate::report::standing::{Judged, Standing, is_baseline};
+use crate::load::summary::{Latency, microseconds, thousands};
+use crate::report::standing::{self, Judged, Standing, is_baseline};
 use crate::report::text::bytes;
-use crate::report::{Cell, Count, Entry, Medians, Metric, Report, words};
-use crate::statistics::Verdict;
+use crate::report::{Cell, Count, Entry, Medians, Metric, words};
+use crate::statistics::{Null, Verdict};
 
 /// In place of what there is not.
 const NONE: &str = "–";
@@ -23,12 +23,16 @@ pub(super) fn scrolling(id: &str, title: Markup, table: Markup) -> Markup {
     }
 }
 
+/// Latencies, which only some work has of its own.
+const LATENCIES: [Metric; 3] = [Metric::P50, Metric::P90, Metric::P99];
+
 /// What is judged first, then the rest; of these only what there is.
 fn metrics(cell: &Cell) -> Vec<Metric> {
-    let is_idle = cell.judged_by == Metric::Memory;
+    let is_idle = standing::is_about_memory(cell);
     let others = Metric::ALL.into_iter().filter(|&metric| {
         metric != cell.judged_by
-            && !is_idle
+            && (!is_idle || metric.quantity() == cell.judged_by.quantity())
+            && (cell.work.has_latencies() || !LATENCIES.contains(&metric))
             && cell
                 .entries
                 .iter()
@@ -52,7 +56,7 @@ pub(super) fn ratios(id: &str, cell: &Cell) -> Markup {
         } }
         tbody { @for entry in &compared { tr {
             th scope="row" { (name(entry)) }
-            @for &metric in &metrics { td { (standing(cell, entry, metric)) } }
+            @for &metric in &metrics { td { (standing_by(cell, entry, metric)) } }
         } } }
     };
     let title = html! { "Ratios to the baseline, with intervals of 95\u{a0}%; below 1 is better." };
@@ -65,7 +69,7 @@ fn name(entry: &Entry) -> Markup {
     html! { span title=(label) { (words::short(&label)) } }
 }
 
-fn standing(cell: &Cell, entry: &Entry, metric: Metric) -> Markup {
+fn standing_by(cell: &Cell, entry: &Entry, metric: Metric) -> Markup {
     let standing = Standing::of(cell, entry, metric);
     html! {
         @match standing.judged() {
@@ -76,19 +80,22 @@ fn standing(cell: &Cell, entry: &Entry, metric: Metric) -> Markup {
 }
 
 fn judgement(cell: &Cell, entry: &Entry, judged: &Judged, metric: Metric) -> Markup {
-    // If either of the two that are compared kept the client busy.
-    let is_the_clients = entry.client_saturated || cell.entries[0].client_saturated;
+    let is_the_clients = standing::is_the_clients(cell, entry, metric);
     let Judged {
         ratio,
         verdict,
         visible,
     } = judged;
     html! {
-        span class="nowrap" { (shape(*verdict)) strong { (words::ratio(ratio.median)) } " " (words::bounds(ratio)) }
+        span class="nowrap" { @if !entry.null { (shape(*verdict)) } strong { (words::ratio(ratio.median)) } " " (words::bounds(ratio)) }
         br;
-        span class=(words::class(*verdict)) { (metric.words(*verdict)) }
-        @if is_the_clients && metric == Metric::Time { span class="soft" { ", but the client’s" } }
-        @if let (Some(visible), Verdict::NoDifferenceShown) = (visible, verdict) {
+        @if entry.null {
+            span class="soft" { (words::null(Null::of(ratio))) }
+        } @else {
+            span class=(words::class(*verdict)) { (metric.words(*verdict)) }
+        }
+        @if is_the_clients { span class="soft" { ", but the client’s" } }
+        @if let (false, Some(visible), Verdict::NoDifferenceShown) = (entry.null, visible, verdict) {
             div class="soft settle" { "shows from " (words::percent(1.0 + visible)) " on" }
         }
     }
@@ -109,11 +116,16 @@ enum Figure {
 }
 
 /// Medians over the rounds, and what else is known.
-const COLUMNS: [Column; 17] = [
+const COLUMNS: [Column; 22] = [
     Column {
         heading: "requests/s",
         meaning: "requests answered per second",
         figure: |_, medians| text(thousands, Some(medians.requests_per_second)),
+    },
+    Column {
+        heading: "kept rate",
+        meaning: "the highest rate that kept the promise, in requests per second",
+        figure: |_, medians| text(thousands, medians.kept_rate),
     },
     Column {
         heading: "rounds",
@@ -146,8 +158,26 @@ const COLUMNS: [Column; 17] = [
         figure: |_, medians| latency(medians, |latency| latency.max),
     },
     Column {
-        heading: "CPU",
-        meaning: "processor time of the server per request",
+        heading: "server side",
+        meaning: "what the server’s processors did per request, whoever is charged for it",
+        figure: |_, medians| text(microseconds, medians.server_side_us),
+    },
+    Column {
+        heading: "client side",
+        meaning: "what the client’s processors did per request, but for waiting for a request to be due",
+        figure: |_, medians| text(microseconds, medians.client_side_us),
+    },
+    Column {
+        heading: "both sides",
+        meaning: "the sum of the two",
+        figure: |_, medians| {
+            let both = medians.server_side_us.zip(medians.client_side_us);
+            text(microseconds, both.map(|(server, client)| server + client))
+        },
+    },
+    Column {
+        heading: "process",
+        meaning: "processor time of the server’s processes per request, as the kernel charges it",
         figure: |_, medians| text(microseconds, medians.process_us),
     },
     Column {
@@ -162,18 +192,23 @@ const COLUMNS: [Column; 17] = [
     },
     Column {
         heading: "switches",
-        meaning: "context switches of the server per request, from its start to its end",
+        meaning: "context switches of the server per request; in brackets the least and the most, if they differ",
         figure: |entry, _| count(&entry.counted.as_ref()?.context_switches),
     },
     Column {
         heading: "calls",
-        meaning: "system calls of the server per request, under load",
+        meaning: "system calls of the server per request; in brackets the least and the most, if they differ",
         figure: |entry, _| count(&entry.counted.as_ref()?.system_calls),
     },
     Column {
         heading: "memory/conn.",
-        meaning: "memory of the server’s own per idle connection",
+        meaning: "memory that the server is charged for per idle connection, its own and the kernel’s",
         figure: |_, medians| text(bytes, medians.memory_per_connection),
+    },
+    Column {
+        heading: "of its own",
+        meaning: "memory of the server’s process per idle connection",
+        figure: |_, medians| text(bytes, medians.own_memory_per_connection),
     },
     Column {
         heading: "peak memory",
@@ -182,7 +217,7 @@ const COLUMNS: [Column; 17] = [
     },
     Column {
         heading: "server busy",
-        meaning: "the part of the time that the server’s processors were running it",
+        meaning: "the part of the time that the server’s processors were busy",
         figure: |_, medians| text(part, Some(medians.server_busy)),
     },
     Column {
@@ -197,14 +232,17 @@ const COLUMNS: [Column; 17] = [
         },
     },
     Column {
-        heading: "client CPU",
-        meaning: "processor time of the client per request",
+        heading: "client process",
+        meaning: "processor time of the client’s threads per request",
         figure: |_, medians| text(microseconds, medians.client_process_us),
     },
 ];
 
+/// The columns that say something only where latencies do.
+const OF_LATENCY: [&str; 5] = ["p50", "p90", "p99", "p99.9", "max"];
+
 /// The columns that say something about idle connections.
-const OF_IDLE_CONNECTIONS: [&str; 3] = ["rounds", "memory/conn.", "peak memory"];
+const OF_IDLE_CONNECTIONS: [&str; 4] = ["rounds", "memory/conn.", "of its own", "peak memory"];
 
 fn text(show: fn(f64) -> String, figure: Option<f64>) -> Option<Figure> {
     let figure = figure.filter(|figure| figure.is_finite())?;
@@ -221,7 +259,7 @@ fn mode(medians: &Medians, part: fn(f64) -> f64) -> Option<f64> {
 
 fn count(count: &Count) -> Option<Figure> {
     match count {
-        Count::PerRequest(count) => text(digits, Some(count.median)),
+        Count::PerRequest(spread) => Some(Figure::Text(words::spread(spread))),
         Count::NotMeasured(why) => Some(Figure::Missing(why.clone())),
     }
 }
@@ -232,10 +270,14 @@ fn part(part: f64) -> String {
 
 /// Everything measured, a row for each contender.
 pub(super) fn figures(id: &str, cell: &Cell) -> Markup {
-    let is_idle = cell.judged_by == Metric::Memory;
+    let is_idle = standing::is_about_memory(cell);
+    let has_latency = cell.work.has_latencies();
     let columns = COLUMNS.iter().filter(|column| {
         let mut entries = cell.entries.iter();
-        let is_about_it = !is_idle || OF_IDLE_CONNECTIONS.contains(&column.heading);
+        let is_about_it = match is_idle {
+            true => OF_IDLE_CONNECTIONS.contains(&column.heading),
+            false => has_latency || !OF_LATENCY.contains(&column.heading),
+        };
         let figure = |entry: &Entry| (column.figure)(entry, entry.medians.as_ref()?);
         is_about_it && entries.any(|entry| figure(entry).is_some())
     });
@@ -308,83 +350,4 @@ fn reasons(cell: &Cell) -> Vec<String> {
         }
     }
     reasons
-}
-
-/// Where it was measured, and how.
-pub(super) fn environment(report: &Report) -> Markup {
-    let environment = &report.environment;
-    let yes = |yes: bool| if yes { "yes" } else { "no" };
-    let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
-    let rows = [
-        ("kernel", environment.kernel.clone()),
-        ("architecture", environment.machine.clone()),
-        ("processor", environment.processor.clone()),
-        ("processors", environment.processors.to_string()),
-        (
-            "virtual machine",
-            yes(environment.virtual_machine).to_owned(),
-        ),
-        (
-            "server ran on processor",
-            environment.server_processors.clone(),
-        ),
-        (
-            "client ran on processor",
-            environment.client_processors.clone(),
-        ),
-        ("frequency governor", or_none(environment.governor.clone())),
-        (
-            "TCP congestion control",
-            or_none(environment.congestion_control.clone()),
-        ),
-        (
-            "load average before",
-            or_none(environment.load_average.map(|load| format!("{load:.2}"))),
-        ),
-        (
-            "ring features",
-            environment.ring_features.replace(',', ", "),
-        ),
-        ("command", command(&report.command)),
-        ("preset", report.preset.clone()),
-        ("baseline", report.baseline.clone()),
-        ("began", report.started.clone()),
-        ("took", words::duration(report.seconds)),
-    ];
-    let named =
-        |title: &str, (name, value): (&String, &String)| (format!("{title}{name}"), value.clone());
-    let mitigations = environment.mitigations.iter();
-    let mitigations = mitigations.map(|pair| named("mitigation of ", pair));
-    let versions = environment.versions.iter();
-    let versions = versions.map(|pair| named("version of ", pair));
-    let rows = rows.map(|(name, value)| (name.to_owned(), value));
-    let rows = rows.into_iter().chain(versions).chain(mitigations);
-    html! {
-        table class="pairs" {
-            tbody { @for (name, value) in rows { tr { th scope="row" { (name) } td { (value) } } } }
-        }
-    }
-}
-
-/// Who was measured.
-pub(super) fn contenders(report: &Report) -> Markup {
-    html! {
-        dl {
-            @for contender in &report.contenders {
-                dt { (contender.name) }
-                dd {
-                    code { (contender.command) }
-                    @if let Some(features) = &contender.features {
-                        br; span class="soft" { "features: " (features.replace(',', ", ")) }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The command line as a shell would take it.
-fn command(words: &[String]) -> String {
-    let joined = shlex::try_join(words.iter().map(String::as_str));
-    joined.unwrap_or_else(|_| words.join(" "))
 }

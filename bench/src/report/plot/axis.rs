@@ -199,7 +199,7 @@ impl Axis {
 }
 
 /// Round ratios: evenly spaced if they are close to each other, otherwise 1, 2, 5 of each decade.
-fn ratio_ticks(low: f64, high: f64) -> Vec<(f64, String)> {
+pub(super) fn ratio_ticks(low: f64, high: f64) -> Vec<(f64, String)> {
     /// Up to this ratio of the ends a logarithmic scale looks almost linear.
     const ALMOST_LINEAR: f64 = 2.5;
     /// More would be crowded on a phone.
@@ -243,7 +243,7 @@ fn decade_ticks(low: f64, high: f64) -> Vec<(f64, String)> {
 }
 
 /// The products of powers of ten and `of_each` that are between two values.
-fn decades(low: f64, high: f64, of_each: &[f64]) -> impl Iterator<Item = f64> {
+pub(super) fn decades(low: f64, high: f64, of_each: &[f64]) -> impl Iterator<Item = f64> {
     let [from, to] = [low.log10().floor() as i32, high.log10().floor() as i32];
     let values = (from..=to).flat_map(move |power| {
         let decade = 10_f64.powi(power);
@@ -269,7 +269,7 @@ fn amount_ticks(high: f64, unit: f64) -> Vec<(f64, String)> {
 }
 
 /// A round time, given in microseconds.
-fn round_time(micros: f64) -> String {
+pub(super) fn round_time(micros: f64) -> String {
     match micros {
         micros if micros >= 1e6 => format!("{} s", plain(micros / 1e6)),
         micros if micros >= 1e3 => format!("{} ms", plain(micros / 1e3)),
@@ -278,7 +278,7 @@ fn round_time(micros: f64) -> String {
 }
 
 /// A round number without the noise of its binary form.
-fn plain(number: f64) -> String {
+pub(super) fn plain(number: f64) -> String {
     let text = format!("{number:.6}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

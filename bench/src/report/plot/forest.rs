@@ -1,4 +1,4 @@
-//! Ratios with their intervals against the noise floor.
+//! Ratios with their intervals, and what equals differ by.
 
 use maud::{Markup, html};
 
@@ -6,7 +6,7 @@ use super::axis::{Axis, Side};
 use super::{Heading, Note, Plot, Row, arrow, at, bar, horizontal, vertical};
 use crate::report::standing::{self, Judged, Standing, is_drawable};
 use crate::report::{Cell, Entry, Metric, StepKind, words};
-use crate::statistics::{Estimate, Verdict};
+use crate::statistics::{Estimate, Null, Verdict};
 
 /// Half the height of an interval's bar.
 const HALF: f64 = 3.0;
@@ -40,9 +40,14 @@ pub(in crate::report) fn ratios(heading: Heading, cell: &Cell) -> Markup {
     );
     let rows = contenders.iter().map(|(entry, standing, rounds)| Row {
         name: words::short(&entry.label()),
-        note: note(*standing, cell.judged_by),
+        note: note(*standing, cell.judged_by, entry.null),
         marks: (standing.judged().is_some() || !rounds.is_empty()).then(|| {
-            let verdict = |judged: Judged| marked(&axis, &judged.ratio, judged.verdict);
+            // Equals have no verdict.
+            let says = |judged: Judged| match entry.null {
+                true => Verdict::NoDifferenceShown,
+                false => judged.verdict,
+            };
+            let verdict = |judged: Judged| marked(&axis, &judged.ratio, says(judged));
             html! { (rug(&axis, rounds)) @if let Some(judged) = standing.judged() { (verdict(judged)) } }
         }),
     });
@@ -50,7 +55,7 @@ pub(in crate::report) fn ratios(heading: Heading, cell: &Cell) -> Markup {
         heading,
         legend: Vec::new(),
         rows: rows.collect(),
-        band: noise_floor(standing::null(cell)),
+        band: between_equals(standing::null(cell)),
         guides: one(),
         axis,
     }
@@ -91,7 +96,7 @@ pub(in crate::report) fn steps(heading: Heading, cell: &Cell) -> Markup {
         heading,
         legend: Vec::new(),
         rows: rows.collect(),
-        band: noise_floor(null),
+        band: between_equals(null),
         guides: one(),
         axis,
     }
@@ -114,9 +119,9 @@ pub(in crate::report) fn example(heading: Heading) -> Markup {
             Verdict::NoDifferenceShown,
         ),
         (
-            "c: in the noise",
+            "c: small, yet shown",
             of(1.01, 1.004, 1.016),
-            Verdict::NoDifferenceShown,
+            Verdict::Worse,
         ),
         ("d: worse", of(1.08, 1.06, 1.1), Verdict::Worse),
     ];
@@ -130,7 +135,7 @@ pub(in crate::report) fn example(heading: Heading) -> Markup {
         heading,
         legend: Vec::new(),
         rows: rows.into(),
-        band: noise_floor(Some(null)),
+        band: between_equals(Some(null)),
         guides: one(),
         axis,
     }
@@ -154,8 +159,12 @@ fn extent(judged: Option<Judged>, rounds: &[f64]) -> Option<[f64; 3]> {
     Some([least, crate::statistics::median(rounds), most])
 }
 
-fn note(standing: Standing<'_>, metric: Metric) -> Note {
+fn note(standing: Standing<'_>, metric: Metric, is_null: bool) -> Note {
     match standing {
+        Standing::Judged(judged) if is_null => Note::Figures(vec![
+            (format!("{} ", words::ratio(judged.ratio.median)), "figure"),
+            (words::null(Null::of(&judged.ratio)).to_owned(), "soft"),
+        ]),
         Standing::Judged(judged) => verdict(Some(&judged.ratio), judged.verdict, metric),
         Standing::Skipped(why) => Note::Reason(format!("not measured: {why}")),
         Standing::Failed(why) => Note::Reason(format!("failed: {why}")),
@@ -176,10 +185,9 @@ pub(super) fn verdict(ratio: Option<&Estimate>, verdict: Verdict, metric: Metric
     })
 }
 
-/// The noise floor as far as a verdict looks: to the null contender's interval, and to 1 in any
-/// case.
-pub(super) fn noise_floor(null: Option<Judged>) -> Option<[f64; 2]> {
-    null.map(|Judged { ratio, .. }| [ratio.low.min(1.0), ratio.high.max(1.0)])
+/// What equals differ by: the null contender's interval. No verdict depends on it.
+pub(super) fn between_equals(null: Option<Judged>) -> Option<[f64; 2]> {
+    null.map(|Judged { ratio, .. }| [ratio.low, ratio.high])
 }
 
 /// The line at which nothing differs.

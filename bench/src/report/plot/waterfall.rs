@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::axis::Axis;
-use super::forest::{noise_floor, one, verdict, whisker};
+use super::forest::{between_equals, one, verdict, whisker};
 use super::{Heading, LINE, MARKS, MIDDLE, Note, Plot, Row, bar, vertical};
 use crate::report::standing::{self, Standing, is_drawable};
 use crate::report::{Cell, Step, StepKind, words};
@@ -89,7 +89,7 @@ pub(in crate::report) fn waterfall(heading: Heading, cell: &Cell) -> Option<Mark
         heading,
         legend: Vec::new(),
         // The baseline's, so that it has no place if the start has none relative to that.
-        band: start.and_then(|_| noise_floor(standing::null(cell))),
+        band: start.and_then(|_| between_equals(standing::null(cell))),
         guides: one(),
         rows,
         axis,
