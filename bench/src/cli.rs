@@ -3,7 +3,6 @@
 
 mod arguments;
 mod compare;
-mod files;
 mod load;
 mod merge;
 mod signals;

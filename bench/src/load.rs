@@ -88,6 +88,7 @@ pub fn run(plan: &Plan, observer: &dyn Observer, stop: &AtomicBool) -> Result<Ou
             outcome.warmup = outcome.warmup.max(share.warmup);
             outcome.elapsed = outcome.elapsed.max(share.elapsed);
             outcome.client_cpu += share.cpu;
+            outcome.waited += share.waited;
             outcome.failures.add(share.failures);
             outcome.answered_later += share.answered_later;
             outcome.lateness.add(&share.lateness)?;

@@ -23,7 +23,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::load::summary::{Latency, microseconds};
-use crate::load::{Arrivals, Workload};
+use crate::load::{Arrivals, Spacing, Workload};
 use crate::statistics::tails::Tails;
 use crate::statistics::{Estimate, Null, Verdict, median, reference};
 use environment::Environment;
@@ -565,6 +565,10 @@ pub struct Round {
     pub latencies: Option<Latencies>,
     /// Requests due per second, in an open loop.
     pub rate: Option<f64>,
+    /// How late the client itself sent them.
+    pub lateness_us: Option<Latency>,
+    /// How they were spread over the time.
+    pub spacing: Option<Spacing>,
     /// The highest rate that kept the promise, in requests per second, where one was looked for.
     pub kept_rate: Option<f64>,
     /// How long the server's processors were busy in that time, in microseconds, less what they
@@ -603,6 +607,8 @@ impl Round {
             latency_us: None,
             latencies: None,
             rate: None,
+            lateness_us: None,
+            spacing: None,
             kept_rate: None,
             server_side_us: None,
             client_side_us: None,

@@ -13,13 +13,13 @@ use clap::{Args, value_parser};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::arguments::duration;
-use super::files::{can_be_written, write};
 use super::signals::until_interrupted;
 use super::terminal::{print, style};
 use crate::compare::contender::Contender;
 use crate::compare::preset::{CellPlan, Preset};
 use crate::compare::{self, Comparison, Progress, invocations};
 use crate::load::Arrivals;
+use crate::output::{self, Output};
 use crate::processors::Processors;
 use crate::report::environment::Environment;
 use crate::report::{self, Cell, Promise, Report, against, html, text};
@@ -105,12 +105,9 @@ pub(super) struct Compare {
 impl Compare {
     pub(super) fn run(self) -> Result<ExitCode> {
         let earlier = self.against.as_deref().map(read_report).transpose()?;
-        let is_quiet = is_stdout(self.json.as_deref());
-        for path in [self.json.as_ref().filter(|_| !is_quiet), self.html.as_ref()] {
-            path.map_or(Ok(()), |path| can_be_written(path))?;
-        }
+        let outputs = Outputs::new(self.json.as_deref(), self.html.as_deref())?;
         if self.invocations > 1 {
-            return self.run_several(earlier.as_ref());
+            return self.run_several(&outputs, earlier.as_ref());
         }
         let (server_processors, client_processors) = self.processors()?;
         let comparison = Comparison {
@@ -127,26 +124,23 @@ impl Compare {
             client_processors,
             command: words(env::args_os()),
         };
-        let outputs = [self.json, self.html];
         let stop = until_interrupted()?;
-        let mut show = Show::new(is_quiet);
+        let mut show = Show::new(outputs.is_quiet);
         let report = compare::run(&comparison, &mut show, &stop)?;
         show.end()?;
-        finish(&report, &outputs, earlier.as_ref())
+        outputs.finish(&report, earlier.as_ref())
     }
 
     /// Runs the comparison several times, and pools what came of it.
-    fn run_several(self, earlier: Option<&Report>) -> Result<ExitCode> {
+    fn run_several(&self, outputs: &Outputs, earlier: Option<&Report>) -> Result<ExitCode> {
         let stop = until_interrupted()?;
         let mut reports = Vec::new();
         for invocation in 1..=self.invocations {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            print(&format!(
-                "invocation {invocation} of {}\n",
-                self.invocations
-            ))?;
+            let of = self.invocations;
+            outputs.print(&format!("invocation {invocation} of {of}\n"))?;
             let mut command = process::Command::new("/proc/self/exe");
             command
                 .args(without(env::args_os().skip(1), &ONCE))
@@ -162,15 +156,14 @@ impl Compare {
                 }
             }
         }
-        let outputs = [self.json, self.html];
         let mut report = invocations::pool(reports).context("nothing was measured")?;
         report.command = words(env::args_os());
         report.partial |= stop.load(Ordering::Relaxed);
-        print(&text::environment(&report.environment))?;
+        outputs.print(&text::environment(&report.environment))?;
         for cell in &report.cells {
-            print(&text::cell(cell))?;
+            outputs.print(&text::cell(cell))?;
         }
-        finish(&report, &outputs, earlier)
+        outputs.finish(&report, earlier)
     }
 
     /// Where servers and the client run.
@@ -205,40 +198,58 @@ fn distinct(paths: Vec<report::Path>) -> Vec<report::Path> {
     seen
 }
 
-/// Tells how it went, and writes the report as JSON and as a page.
-fn finish(
-    report: &Report,
-    [json, html]: &[Option<PathBuf>; 2],
-    earlier: Option<&Report>,
-) -> Result<ExitCode> {
-    let is_quiet = is_stdout(json.as_deref());
-    if !is_quiet {
-        print(&text::closing(report))?;
-    }
-    if let Some(earlier) = earlier.filter(|_| !is_quiet) {
-        print(&against::text(report, earlier))?;
-    }
-    if let Some(path) = json {
-        let text = serde_json::to_string_pretty(report)? + "\n";
-        match is_quiet {
-            true => print(&text)?,
-            false => write(path, &text)?,
-        }
-    }
-    if let Some(path) = html {
-        write(path, &html::render(report))?;
-    }
-    Ok(match report.is_clean() && !report.partial {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
-    })
-}
-
 /// What stands for standard output in place of a file.
 const STDOUT: &str = "-";
 
-fn is_stdout(path: Option<&Path>) -> bool {
-    path.is_some_and(|path| path == Path::new(STDOUT))
+/// Where results go.
+struct Outputs {
+    json: Option<Output>,
+    html: Option<Output>,
+    /// Whether JSON takes the place of all that people read on standard output.
+    is_quiet: bool,
+}
+
+impl Outputs {
+    fn new(json: Option<&Path>, html: Option<&Path>) -> Result<Self> {
+        let is_quiet = json.is_some_and(|path| path == Path::new(STDOUT));
+        let json = json.filter(|_| !is_quiet);
+        Ok(Self {
+            json: json.map(Output::new).transpose()?,
+            html: html.map(Output::new).transpose()?,
+            is_quiet,
+        })
+    }
+
+    fn print(&self, text: &str) -> Result<()> {
+        match self.is_quiet {
+            true => Ok(()),
+            false => print(text),
+        }
+    }
+
+    /// Tells how it went, and writes the report as JSON and as a page: each, whatever becomes of
+    /// the others.
+    fn finish(&self, report: &Report, earlier: Option<&Report>) -> Result<ExitCode> {
+        let json = serde_json::to_string_pretty(report)? + "\n";
+        let against = earlier.map(|earlier| against::text(report, earlier));
+        let closing = text::closing(report) + &against.unwrap_or_default();
+        output::all([
+            match self.is_quiet {
+                true => print(&json),
+                false => print(&closing),
+            },
+            self.json
+                .as_ref()
+                .map_or(Ok(()), |file| file.write(json.as_bytes())),
+            self.html
+                .as_ref()
+                .map_or(Ok(()), |file| file.write(html::render(report).as_bytes())),
+        ])?;
+        Ok(match report.is_clean() && !report.partial {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
+    }
 }
 
 /// Options that are for all invocations together.

@@ -1,9 +1,10 @@
 //! Why not to believe a piece of work, as far as its own figures tell.
 
+use crate::load::Spacing;
 use crate::report::{Cell, Doubt, Entry, Path, Status};
 use crate::statistics::dependence::Dependence;
 use crate::statistics::verdict::MARGIN;
-use crate::statistics::{FEWEST_ROUNDS, Null};
+use crate::statistics::{FEWEST_ROUNDS, Null, median};
 
 /// From this part of their time on, what else uses the processors is warned of.
 const DISTURBED: f64 = 0.02;
@@ -12,6 +13,13 @@ const DISTURBED: f64 = 0.02;
 /// little after the other.
 const TOLERANCE: f64 = 0.02;
 
+/// From this part of it on, a latency is more the client's own.
+const LATE: f64 = 0.5;
+
+/// By how much the coefficient of variation of the times between requests may differ from the one
+/// that was asked for: 0 of periodic ones, 1 of exponential ones.
+const ODD: f64 = 0.5;
+
 /// All of them, the grave ones first.
 pub(super) fn of(cell: &Cell) -> Vec<Doubt> {
     let grave = [
@@ -19,6 +27,8 @@ pub(super) fn of(cell: &Cell) -> Vec<Doubt> {
         differs(cell),
         side_below_process(cell),
         at_an_end(cell),
+        late(cell),
+        not_as_asked(cell),
     ];
     let others = [
         noisy(cell),
@@ -49,6 +59,56 @@ fn saturated(cell: &Cell) -> Option<String> {
                  the client’s, and the server saw fewer requests at once than it could bear."
             ),
         }
+    })
+}
+
+/// With whom the client was itself late, and so has no say about latencies.
+fn late(cell: &Cell) -> Option<String> {
+    let is_late = |entry: &&Entry| {
+        let parts = entry.rounds.iter().filter_map(|round| {
+            let (lateness, latency) = round.lateness_us.zip(round.latency_us)?;
+            Some(lateness.p99 / latency.p99)
+        });
+        let parts: Vec<_> = parts.collect();
+        !parts.is_empty() && median(&parts) > LATE
+    };
+    let names: Vec<_> = cell
+        .entries
+        .iter()
+        .filter(is_late)
+        .map(Entry::label)
+        .collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "With {} much of the p99 latency is the client’s own: it sent requests that late after \
+             they were due.",
+            names.join(", ")
+        )
+    })
+}
+
+/// With whom requests were not spread over the time as they should have been.
+fn not_as_asked(cell: &Cell) -> Option<String> {
+    let is_odd = |entry: &&Entry| {
+        let differences = entry.rounds.iter().filter_map(|round| {
+            let Spacing { asked, sent } = round.spacing?;
+            Some((sent.variation - asked.variation).abs())
+        });
+        let differences: Vec<_> = differences.collect();
+        !differences.is_empty() && median(&differences) > ODD
+    };
+    let names: Vec<_> = cell
+        .entries
+        .iter()
+        .filter(is_odd)
+        .map(Entry::label)
+        .collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "With {} requests were not spread over the time as was asked: they came in other \
+             bunches.",
+            names.join(", ")
+        )
     })
 }
 

@@ -202,6 +202,8 @@ mod tests {
                 latency_us: None,
                 latencies: None,
                 rate: None,
+                lateness_us: None,
+                spacing: None,
                 kept_rate: None,
                 server_side_us: Some(cpu * noise * 1000.0),
                 client_side_us: Some(60_000.0),

@@ -20,6 +20,7 @@ use crate::load::summary::{self, Latency};
 use crate::load::{self, Observer, Outcome, Plan, Workload};
 use crate::meter::idle::Reading;
 use crate::meter::processes::{Cpu, Memory};
+use crate::processors::Processors;
 use crate::report::{IdleLook, Latencies, Round, Transport};
 
 /// How long a reply may take before the contender has failed.
@@ -77,7 +78,7 @@ impl Turn<'_> {
         };
         let micros = |time: Duration| time.as_secs_f64() * 1e6;
         let cpu = end.cpu.since(&start.cpu);
-        let [server_side, client_side] = self.sides(&start, &end, &outcome, idle_look);
+        let sides = self.sides(&start, &end, &outcome, idle_look);
         let peak = Memory::of(&processes).map_or(end.memory.peak, |memory| memory.peak);
         Ok(Some(Round {
             round,
@@ -91,9 +92,11 @@ impl Turn<'_> {
                 .then(|| Latencies::of(&outcome.latency))
                 .flatten(),
             rate: load.rate,
+            lateness_us: Latency::of(&outcome.lateness),
+            spacing: outcome.spacing,
             kept_rate: None,
-            server_side_us: server_side.map(micros),
-            client_side_us: client_side.map(micros),
+            server_side_us: sides.map(|[server, _]| micros(server)),
+            client_side_us: sides.map(|[_, client]| micros(client)),
             server_process_us: micros(cpu.total),
             server_user_ticks_us: micros(cpu.user),
             server_system_ticks_us: micros(cpu.system),
@@ -168,27 +171,27 @@ impl Turn<'_> {
         &self,
         start: &Mark,
         end: &Mark,
-        _outcome: &Outcome,
+        outcome: &Outcome,
         look: Option<IdleLook>,
-    ) -> [Option<Duration>; 2] {
+    ) -> Option<[Duration; 2]> {
         let comparison = self.field.comparison;
-        let Some((start, end, look)) = start
-            .reading
-            .as_ref()
-            .zip(end.reading.as_ref())
-            .zip(look)
-            .map(|((start, end), look)| (start, end, look))
-        else {
-            return [None, None];
-        };
-        let passed = end.since(start);
-        let server = (&comparison.server_processors, look.server_busy);
-        let client = (&comparison.client_processors, look.client_busy);
-        [server, client].map(|(processors, others)| {
-            let busy = end.busy_since(start, processors)?;
+        let (before, after) = (start.reading.as_ref()?, end.reading.as_ref()?);
+        let look = look?;
+        let passed = after.since(before);
+        let side = |processors: &Processors, others: f64, own: Duration| {
+            let busy = after.busy_since(before, processors)?;
             let others = passed.mul_f64(others * processors.count() as f64);
-            Some(busy.saturating_sub(others))
-        })
+            // What others used before, they cannot have used where this is all that is left.
+            Some(busy.saturating_sub(others).max(own.min(busy)))
+        };
+        let server = &comparison.server_processors;
+        let client = &comparison.client_processors;
+        let used = end.cpu.since(&start.cpu).total;
+        let client = side(client, look.client_busy, outcome.client_cpu)?;
+        Some([
+            side(server, look.server_busy, used)?,
+            client.saturating_sub(outcome.waited),
+        ])
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Share {
     pub(super) elapsed: Duration,
     /// Its processor time meanwhile.
     pub(super) cpu: Duration,
+    /// Of that, what it only waited.
+    pub(super) waited: Duration,
     pub(super) failures: Failures,
     pub(super) answered_later: u64,
     pub(super) lateness: Histogram<u64>,
@@ -105,6 +107,7 @@ impl Generator<'_> {
             warmup,
             elapsed,
             cpu,
+            waited: self.gathered.waited,
             failures: self.failures,
             answered_later: self.gathered.answered_later,
             lateness: self.gathered.lateness,

@@ -20,6 +20,8 @@ pub(super) struct Gathered {
     /// See [`Outcome::lateness`](super::Outcome::lateness).
     pub(super) lateness: Histogram<u64>,
     pub(super) spread: Spread,
+    /// See [`Outcome::waited`](super::Outcome::waited).
+    pub(super) waited: Duration,
 }
 
 impl Gathered {
@@ -32,6 +34,7 @@ impl Gathered {
             answered_later: 0,
             lateness: histogram(),
             spread: Spread::default(),
+            waited: Duration::ZERO,
         }
     }
 

@@ -125,12 +125,17 @@ impl<'a> Generator<'a> {
         let now = self.send_due();
         let next = self.schedule.as_ref().and_then(Schedule::next);
         let ahead = next.map_or(deadline, |next| next.min(deadline)) - now;
-        self.turn(match next {
+        let timeout = match next {
             // Epoll rounds up to milliseconds.
             Some(_) if ahead < SPIN => Duration::ZERO,
             Some(_) => ahead - SPIN / 2,
             None => ahead,
-        })
+        };
+        let events = self.turn(timeout)?;
+        if events == 0 && timeout.is_zero() && self.phase.is_measuring() {
+            self.gathered.waited += now.elapsed();
+        }
+        Ok(())
     }
 
     /// Sends what is due in an open loop on connections that have room. Returns the time then.
@@ -145,8 +150,9 @@ impl<'a> Generator<'a> {
         }
     }
 
-    /// Waits for events, at most so long, and handles them and what is overdue.
-    pub(super) fn turn(&mut self, timeout: Duration) -> Result<()> {
+    /// Waits for events, at most so long, and handles them and what is overdue. Returns how many
+    /// there were.
+    pub(super) fn turn(&mut self, timeout: Duration) -> Result<usize> {
         let mut events = [const {
             Event {
                 flags: EventFlags::empty(),
@@ -172,7 +178,7 @@ impl<'a> Generator<'a> {
             self.swept = now;
             self.sweep(now)?;
         }
-        Ok(())
+        Ok(ready)
     }
 
     /// An event is reported once (EPOLLET), which spares the kernel a second look at every socket:

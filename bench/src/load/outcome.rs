@@ -75,6 +75,9 @@ pub struct Outcome {
     pub spacing: Option<Spacing>,
     /// Processor time of the generating threads in that time.
     pub client_cpu: Duration,
+    /// How long, of that time and summed up over the threads, they did nothing but look whether the
+    /// next request of an open loop was due: to sleep would be to be late.
+    pub waited: Duration,
     /// What went wrong, during warm-up, too.
     pub failures: Failures,
     /// Whether it was ended before its time.
@@ -93,6 +96,7 @@ impl Outcome {
             lateness: histogram(),
             spacing: None,
             client_cpu: Duration::ZERO,
+            waited: Duration::ZERO,
             failures: Failures::default(),
             interrupted: false,
         }

@@ -8,6 +8,7 @@ use std::io;
 
 use perf_event::events::{Event, Software, Tracepoint};
 use perf_event::{Builder, Counter};
+use rustix::io::Errno;
 use rustix::process::Pid;
 
 /// Where tracefs is mounted: on its own, or below debugfs as on kernels before 4.1.
@@ -54,12 +55,22 @@ impl Calls {
             context_switches: Vec::new(),
         };
         for thread in threads {
-            calls
-                .system_calls
-                .push(counter(thread, Tracepoint::with_id(id))?);
-            calls
-                .context_switches
-                .push(counter(thread, Software::CONTEXT_SWITCHES)?);
+            let system_calls = counter(thread, Tracepoint::with_id(id));
+            let context_switches = counter(thread, Software::CONTEXT_SWITCHES);
+            match system_calls.and_then(|calls| Ok((calls, context_switches?))) {
+                Ok((system, switches)) => {
+                    calls.system_calls.push(system);
+                    calls.context_switches.push(switches);
+                }
+                // The thread has ended since it was listed.
+                Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => {}
+                Err(error) => {
+                    return Err(format!(
+                        "perf_event_open(2) is refused ({error}): it needs root, or CAP_PERFMON \
+                         and kernel.perf_event_paranoid of at most 1"
+                    ));
+                }
+            }
         }
         Ok(calls)
     }
@@ -80,20 +91,13 @@ impl Calls {
     }
 }
 
-fn counter(thread: i32, event: impl Event) -> Result<Counter, String> {
-    let refused = |error: io::Error| {
-        format!(
-            "perf_event_open(2) is refused ({error}): it needs root, or CAP_PERFMON and \
-             kernel.perf_event_paranoid of at most 1"
-        )
-    };
-    let counter = Builder::new(event)
+fn counter(thread: i32, event: impl Event) -> io::Result<Counter> {
+    let mut counter = Builder::new(event)
         .observe_pid(thread)
         .any_cpu()
         .inherit(true)
         .include_kernel()
-        .build();
-    let mut counter = counter.map_err(refused)?;
-    counter.enable().map_err(refused)?;
+        .build()?;
+    counter.enable()?;
     Ok(counter)
 }

@@ -327,6 +327,8 @@ fn round(random: &mut fastrand::Rng, index: usize, cpu: f64, latency: f64) -> Ro
         }),
         latencies: None,
         rate: None,
+        lateness_us: None,
+        spacing: None,
         kept_rate: None,
         server_side_us: Some(taken * 1.1),
         client_side_us: Some(taken * 0.9),

@@ -21,7 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         tables_fit_100_columns,
         peers_variants_and_commands_take_part,
         contenders_that_fail_are_rows_that_say_so,
-        servers_of_several_processes_are_not_measured_and_leave_none_behind,
+        what_a_contender_has_started_ends_with_it,
         a_comparison_that_cannot_begin_leaves_files_as_they_are,
         a_comparison_without_its_baseline_still_has_figures,
         an_interrupted_comparison_keeps_what_it_has,
@@ -260,7 +260,7 @@ fn contenders_that_fail_are_rows_that_say_so() {
     }
 }
 
-fn servers_of_several_processes_are_not_measured_and_leave_none_behind() {
+fn what_a_contender_has_started_ends_with_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let contender = |name: &str, then: &str| {
@@ -280,7 +280,7 @@ fn servers_of_several_processes_are_not_measured_and_leave_none_behind() {
     ]);
     compared.assert_code(1);
     let report = compared.report();
-    for (name, expected) in [("two", "second process"), ("orphan", "did not start")] {
+    for (name, expected) in [("two", "Measured"), ("orphan", "did not start")] {
         let mut entries = report.cells[0].entries.iter();
         let entry = entries.find(|entry| entry.contender == name).unwrap();
         let why = format!("{:?}", entry.status);

@@ -121,7 +121,7 @@ pub(crate) fn run(fault: &str, port: &str) -> ! {
         .expect("a fault")
         .1;
     let port: u16 = port.parse().expect("a port");
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a free port");
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a free port");
     serve(&listener, fault)
 }
 

@@ -69,12 +69,16 @@ fn contenders_of_every_kind_serve_between_hosts() {
     assert_eq!(cell.judged_by, Metric::ServerSide);
     for entry in &cell.entries {
         assert_eq!(entry.status, Status::Measured, "{}", entry.contender);
-        assert!(entry.rounds[0].server_side_us.unwrap() > 0.0, "{entry:?}");
+        let round = &entry.rounds[0];
+        let side = round.server_side_us.unwrap();
+        // Whatever else there is on this machine, the part is not more than the whole.
+        assert!(side >= round.server_process_us * 0.9, "{round:?}");
     }
 }
 
 fn who_cannot_be_reached_between_hosts_is_told_why() {
-    let here = format!("here={}", this_program("faulty none {port}"));
+    let engine = env!("CARGO_BIN_EXE_ringlab-bench");
+    let here = format!("here='{engine}' serve -q --listen 127.0.0.1:{{port}}");
     let arguments = [
         "--path",
         "hosts",

@@ -123,7 +123,11 @@ impl Crowd<'_> {
             let members = members.map(|member| scope.spawn(move || member(self)));
             let others = scope.spawn(|| verified(self.server, duration));
             let mut kernel_threads = 0;
-            while !others.is_finished() && !members.iter().any(|member| member.is_finished()) {
+            while !others.is_finished()
+                && !members
+                    .iter()
+                    .any(std::thread::ScopedJoinHandle::is_finished)
+            {
                 kernel_threads = kernel_threads.max(self.server.kernel_threads());
                 thread::sleep(Duration::from_millis(50));
             }
