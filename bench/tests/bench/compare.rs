@@ -107,14 +107,20 @@ fn a_server_that_is_made_slow_is_called_dearer() {
     for cell in &report.cells {
         let slow = &cell.entries[1];
         assert_eq!(slow.contender, "slow");
-        let ratio = slow.ratio(cell.judged_by).unwrap();
-        assert_eq!(ratio.verdict, Verdict::Worse, "{}: {ratio:?}", cell.name);
+        let ratio = slow.ratio(cell.judged_by);
+        let verdict = ratio.map(|ratio| ratio.verdict);
+        let why = &slow.status;
+        assert_eq!(
+            verdict,
+            Some(Verdict::Worse),
+            "{}: {ratio:?} {why:?}",
+            cell.name
+        );
     }
     let row = |line: &&str| line.starts_with("slow ") && line.ends_with(" dearer");
-    assert_eq!(
-        compared.ran.stdout.lines().filter(row).count(),
-        report.cells.len()
-    );
+    // In its piece of work, and where the paths are compared.
+    let rows = compared.ran.stdout.lines().filter(row).count();
+    assert!(rows >= report.cells.len(), "{}", compared.ran.stdout);
 }
 
 fn every_round_is_in_the_json_which_the_schema_describes() {
@@ -334,10 +340,7 @@ fn an_interrupted_comparison_keeps_what_it_has() {
         .spawn()
         .unwrap();
     let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
-    // The files are there when it has begun, and signals are handled soon after.
-    support::wait_until("it is interruptible", || {
-        html.exists() && is_caught(pid, Signal::INT)
-    });
+    support::wait_until("it is interruptible", || is_caught(pid, Signal::INT));
     kill_process(pid, Signal::INT).unwrap();
     let ran = support::ran(child.wait_with_output().unwrap());
     assert_eq!(ran.code, 1, "{}", ran.stderr);
