@@ -9,7 +9,8 @@ use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
-/// A flag that SIGINT, SIGTERM or SIGHUP sets; the second one ends the process.
+/// A flag that SIGINT, SIGTERM or SIGHUP sets. A second one does no more: what the first has ended
+/// is over within seconds, and its results would be lost.
 ///
 /// One that was ignored when the process began stays ignored: `nohup` means it, and so does a shell
 /// that puts a job into the background. One that was blocked is not any more: whoever started this
@@ -22,9 +23,7 @@ pub(super) fn until_interrupted() -> Result<Arc<AtomicBool>> {
         if ignored & (1 << (signal - 1)) != 0 {
             continue;
         }
-        flag::register_conditional_default(signal, Arc::clone(&stop))
-            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
-            .context("cannot handle signals")?;
+        flag::register(signal, Arc::clone(&stop)).context("cannot handle signals")?;
         wanted.add(Signal::try_from(signal)?);
     }
     wanted.thread_unblock().context("cannot unblock signals")?;

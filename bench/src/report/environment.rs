@@ -17,6 +17,10 @@ const LOCK: &str = include_str!("../../../Cargo.lock");
 /// How long to look whether anything else is running.
 const LOOK: Duration = Duration::from_millis(300);
 
+/// How long before: a ring's polling thread, such as the trial of features has just started one,
+/// goes on for a tenth of a second after its ring has gone.
+const SETTLING: Duration = Duration::from_millis(150);
+
 /// The part of the processors' time that a quiet machine may use.
 const QUIET: f64 = 0.1;
 
@@ -215,6 +219,7 @@ fn busy_now() -> Option<f64> {
         // Idle, and idle while something waits for a disk.
         Some((ticks.get(3)? + ticks.get(4)?, ticks.iter().take(8).sum()))
     };
+    thread::sleep(SETTLING);
     let (idle, all) = ticks()?;
     thread::sleep(LOOK);
     let (idle_now, all_now) = ticks()?;

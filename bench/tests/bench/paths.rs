@@ -246,7 +246,7 @@ fn nothing_is_left_behind_however_it_ends() {
     for turn in 0..6 {
         let directory = tempfile::tempdir().unwrap();
         let mark = format!("TMPDIR={}", directory.path().display());
-        let mut child = command(&["compare", "--rounds", "3", "--duration", "60ms"])
+        let child = command(&["compare", "--rounds", "3", "--duration", "60ms"])
             .args(["--contender", "uring", "--contender", "peer:compio"])
             .args(["--work", "churn", "--work", "idle,connections=50"])
             .args(["--work", "request-reply,transport=unix"])
@@ -255,6 +255,7 @@ fn nothing_is_left_behind_however_it_ends() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let child = support::Running(child);
         let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
         // After so many servers have been seen to start.
         let mut servers = std::collections::HashSet::new();
@@ -265,7 +266,7 @@ fn nothing_is_left_behind_however_it_ends() {
         });
         let signal = [Signal::KILL, Signal::TERM, Signal::INT][turn % 3];
         kill_process(pid, signal).unwrap();
-        child.wait().unwrap();
+        child.end();
         support::wait_until("all processes have gone", || {
             processes_with(&mark).is_empty()
         });

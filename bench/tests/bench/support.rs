@@ -1,11 +1,14 @@
 //! Running the command, and servers for it.
 
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// Nothing waits this long that works.
@@ -51,6 +54,43 @@ impl Ran {
     pub(crate) fn json(self, code: i32) -> Value {
         let text = self.ended_with(code);
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+}
+
+/// A run that ends when dropped, if it has not by then: nothing disturbs what comes after a test
+/// that has failed.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Running {
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> Ran {
+        let mut output = Output {
+            status: self.0.wait().unwrap(),
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+        };
+        // What it has printed by then fits into its pipes.
+        for (pipe, text) in [
+            (self.0.stdout.take().map(OwnedFd::from), &mut output.stdout),
+            (self.0.stderr.take().map(OwnedFd::from), &mut output.stderr),
+        ] {
+            pipe.map(|pipe| File::from(pipe).read_to_end(text).unwrap());
+        }
+        ran(output)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Not by SIGKILL, or it could not end its server at once.
+        if let (Ok(None), Some(pid)) = (self.0.try_wait(), Pid::from_raw(self.0.id().cast_signed())) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let _ = self.0.wait();
     }
 }
 
