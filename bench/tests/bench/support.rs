@@ -87,7 +87,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         // Not by SIGKILL, or it could not end its server at once.
-        if let (Ok(None), Some(pid)) = (self.0.try_wait(), Pid::from_raw(self.0.id().cast_signed())) {
+        if let (Ok(None), Some(pid)) = (self.0.try_wait(), Pid::from_raw(self.0.id().cast_signed()))
+        {
             let _ = kill_process(pid, Signal::TERM);
         }
         let _ = self.0.wait();
