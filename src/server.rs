@@ -444,6 +444,17 @@ fn ring_options(config: &Config, unix: bool, unsettled: bool) -> Result<RingOpti
             tracing::warn!("multishot-recv is not for Unix sockets, whose end it can miss");
         }
     }
+    if features.has(Feature::IncrementalBuffers) && !features.has(Feature::MultishotRecv) {
+        // Of a receive that a thread of the kernel's has taken, the kernel counts the buffer as
+        // used, whatever becomes of it (seen on 6.12 and 6.18): clients with urgent data can bring
+        // about that others wait for one. A multishot receive is never left to a thread.
+        features = features.without(Feature::IncrementalBuffers);
+        if choice.asks_for(Feature::IncrementalBuffers) {
+            tracing::warn!(
+                "incremental-buffers are for multishot receives, of which there are none"
+            );
+        }
+    }
     if unsettled && features.has(Feature::DirectDescriptors) {
         // Without a descriptor, there is no setting options.
         features = features.without(Feature::DirectDescriptors);
