@@ -3,14 +3,18 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode, Stdio};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, value_parser};
 use indicatif::{ProgressBar, ProgressDrawTarget};
+use ringlab::threads;
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 use super::arguments::duration;
 use super::signals::until_interrupted;
@@ -80,6 +84,10 @@ pub(super) struct Compare {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=1000))]
     invocations: u16,
 
+    /// This process belongs to another, and ends with it
+    #[arg(long, hide = true)]
+    one_of_several: bool,
+
     /// Where servers run, with a worker on each: `0,2-3` [default: the first processor]
     #[arg(long, value_name = "LIST")]
     server_processors: Option<Processors>,
@@ -104,6 +112,10 @@ pub(super) struct Compare {
 
 impl Compare {
     pub(super) fn run(self) -> Result<ExitCode> {
+        if self.one_of_several {
+            set_parent_process_death_signal(Some(Signal::TERM))
+                .context("cannot ask to end with whoever started this (prctl(2))")?;
+        }
         let earlier = self.against.as_deref().map(read_report).transpose()?;
         let outputs = Outputs::new(self.json.as_deref(), self.html.as_deref())?;
         if self.invocations > 1 {
@@ -141,13 +153,7 @@ impl Compare {
             }
             let of = self.invocations;
             outputs.print(&format!("invocation {invocation} of {of}\n"))?;
-            let mut command = process::Command::new("/proc/self/exe");
-            command
-                .args(without(env::args_os().skip(1), &ONCE))
-                .args(["--json", STDOUT])
-                .stderr(Stdio::inherit());
-            let ran = command.output();
-            let ran = ran.context("cannot run this program once more")?;
+            let ran = invoke(&stop).context("cannot run this program once more")?;
             match against::read(&String::from_utf8_lossy(&ran.stdout)) {
                 Ok(report) => reports.push(report),
                 Err(_) if stop.load(Ordering::Relaxed) => {}
@@ -197,6 +203,39 @@ fn distinct(paths: Vec<report::Path>) -> Vec<report::Path> {
     }
     seen
 }
+
+/// Runs this comparison once, in a process of its own. What ends this process early ends that one,
+/// too, with what it has measured by then.
+fn invoke(stop: &AtomicBool) -> io::Result<process::Output> {
+    let mut child = process::Command::new("/proc/self/exe")
+        .args(without(env::args_os().skip(1), &ONCE))
+        .args(["--json", STDOUT, "--one-of-several"])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let pid = Pid::from_child(&child);
+    let mut stdout = child.stdout.take();
+    let reader = threads::named("report").spawn(move || {
+        let mut text = Vec::new();
+        let read = stdout.as_mut().map(|stdout| stdout.read_to_end(&mut text));
+        read.unwrap_or(Ok(0)).map(|_| text)
+    })?;
+    let mut is_told = false;
+    while !reader.is_finished() {
+        if stop.load(Ordering::Relaxed) && !is_told {
+            is_told = kill_process(pid, Signal::TERM).is_ok();
+        }
+        thread::sleep(LOOK);
+    }
+    let stdout = reader.join().unwrap_or_else(|_| Ok(Vec::new()))?;
+    Ok(process::Output {
+        status: child.wait()?,
+        stdout,
+        stderr: Vec::new(),
+    })
+}
+
+/// How often to look whether an invocation has ended, or is to.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What stands for standard output in place of a file.
 const STDOUT: &str = "-";

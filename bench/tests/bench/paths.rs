@@ -26,6 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         the_highest_rate_that_keeps_a_promise_is_found,
         a_promise_about_other_work_is_refused,
         several_invocations_are_one_report,
+        several_invocations_end_together,
         charged_memory_is_more_than_the_processs_own,
     ]
 }
@@ -341,6 +342,30 @@ fn several_invocations_are_one_report() {
     let null = cell.entries.last().unwrap();
     let ratio = null.ratio(cell.judged_by).unwrap();
     assert!(ratio.between_invocations.is_some(), "{ratio:?}");
+}
+
+fn several_invocations_end_together() {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let directory = tempfile::tempdir().unwrap();
+        let mark = format!("TMPDIR={}", directory.path().display());
+        let child = command(&["compare", "--preset", "standard", "--invocations", "3"])
+            .env("TMPDIR", directory.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let child = support::Running(child);
+        // Itself, an invocation, a keeper, a server.
+        support::wait_until("a server runs", || {
+            processes_with(&mark).len() >= 4 || has_ended(&child.id().to_string())
+        });
+        let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
+        kill_process(pid, signal).unwrap();
+        child.end();
+        support::wait_until("all processes have gone", || {
+            processes_with(&mark).is_empty()
+        });
+    }
 }
 
 fn charged_memory_is_more_than_the_processs_own() {
